@@ -1,0 +1,35 @@
+import type { Readable } from "node:stream";
+import type { Clock } from "../base/clock.ts";
+import type { AdminApi } from "../domain/admin-api.ts";
+import type { ZoneOffset } from "../domain/moment.ts";
+import type { OutputStream } from "./output/output.ts";
+
+export type ServeOptions = {
+  readonly dataFolder: string;
+  /** Bound of local history; absent: half of the disk. */
+  readonly historyBytesMax?: bigint;
+  /** Log level. */
+  readonly logLevel: "debug" | "info" | "warn" | "error";
+};
+
+export type Connection = { readonly api: AdminApi; close(): void };
+
+/** Everything the commands take from the world: main.ts gives the process's own, tests give theirs. */
+export type CliEnvironment = {
+  readonly stdin: Readable & { readonly isTTY?: boolean };
+  readonly stdout: OutputStream;
+  readonly stderr: OutputStream;
+  readonly variables: Readonly<Record<string, string | undefined>>;
+  readonly clock: Clock;
+  readonly zone: ZoneOffset;
+  readonly workingFolder: string;
+  readonly homeFolder: string;
+  readonly process: { readonly pid: number; readonly uid: number; readonly gid: number };
+  readonly version: string;
+  /** Fires when the person wants out (Ctrl-C, SIGTERM). */
+  readonly signal: AbortSignal;
+  /** Reaches a service; the first call fails with UNAVAILABLE when there is none. */
+  readonly connect: (socketPath: string) => Promise<Connection>;
+  /** Runs the service until it is stopped. Answers the exit code. */
+  readonly serve: (options: ServeOptions) => Promise<number>;
+};

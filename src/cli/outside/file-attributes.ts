@@ -1,0 +1,70 @@
+import { chmodSync, lchownSync } from "node:fs";
+import type { ExportItem } from "../../domain/admin-reading.ts";
+import { textFromBytes } from "../../domain/byte-text.ts";
+import { isSymlink, S_ISGID, S_ISUID } from "../../domain/inode.ts";
+import type { NativeFiles } from "./native-files.ts";
+import { reasonOf, type Shortfalls } from "./shortfalls.ts";
+
+export type ExportEntry = Extract<ExportItem, { kind: "entry" }>;
+
+/** What the attributes are set with. `user` decides what is tried: only root gives files away. */
+export type AttributeContext = {
+  readonly native: NativeFiles;
+  readonly shortfalls: Shortfalls;
+  readonly user: { readonly uid: number; readonly gid: number };
+};
+
+const ACL_ACCESS = Buffer.from("system.posix_acl_access");
+const ACL_DEFAULT = Buffer.from("system.posix_acl_default");
+
+/**
+ * Gives the file at `path` all that `entry` says, in the one order in which nothing is lost: chown takes set-user-id bits and capabilities
+ * away, chmod changes the mask of an ACL, everything changes times. Failures are shortfalls.
+ */
+export function applyAttributes(context: AttributeContext, path: Buffer, entry: ExportEntry): void {
+  const { native, shortfalls } = context;
+  const { attributes, xattrs } = entry;
+  const owned = applyOwner(context, path, entry);
+  if (!isSymlink(attributes.mode)) {
+    // As cp -p: privileges that were meant for another owner are not given to this one.
+    const lost = owned ? 0 : attributes.mode & (S_ISUID | S_ISGID);
+    if (lost !== 0)
+      shortfalls.add({ path: entry.path, part: "mode", reason: "set-id bits are left out, as the owner is another" });
+    removeInheritedAcls(context, path, entry);
+    shortfalls.attempt(entry.path, "mode", () => chmodSync(path, (attributes.mode & 0o7777) - lost));
+  }
+  for (const { name, value } of xattrs) {
+    try {
+      native.setXattr(path, name, value);
+    } catch (error) {
+      shortfalls.add({ path: entry.path, part: "xattr", reason: `${textFromBytes(name)}: ${reasonOf(error)}` });
+    }
+  }
+  shortfalls.attempt(entry.path, "times", () => native.setTimes(path, attributes));
+}
+
+/** Answers whether the file has its owner and group now. Without root that is no shortfall of each file: it is said once, beforehand. */
+function applyOwner(
+  { shortfalls, user }: AttributeContext,
+  path: Buffer,
+  { path: shown, attributes }: ExportEntry,
+): boolean {
+  const { uid, gid } = attributes;
+  if (user.uid === 0) return shortfalls.attempt(shown, "owner", () => lchownSync(path, uid, gid));
+  if (uid === user.uid && gid === user.gid) return true;
+  try {
+    // A group one is a member of can be given to one's own file.
+    lchownSync(path, user.uid, gid);
+    return uid === user.uid;
+  } catch {
+    return false;
+  }
+}
+
+/** The folder that it was made in may have had a default ACL, which the new file took over. */
+function removeInheritedAcls({ native, shortfalls }: AttributeContext, path: Buffer, entry: ExportEntry): void {
+  for (const acl of [ACL_ACCESS, ACL_DEFAULT]) {
+    if (entry.xattrs.some(({ name }) => name.equals(acl))) continue;
+    shortfalls.attempt(entry.path, "xattr", () => native.removeXattr(path, acl));
+  }
+}

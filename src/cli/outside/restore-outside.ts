@@ -1,0 +1,210 @@
+import { lstatSync, readdirSync } from "node:fs";
+import { dirname } from "node:path";
+import type { ReadRequestAt } from "../../domain/admin-reading.ts";
+import { textFromBytes } from "../../domain/byte-text.ts";
+import { TidemarkError } from "../../domain/errors.ts";
+import { isDirectory, isRegular } from "../../domain/inode.ts";
+import type { MomentRef, ResolvedMoment } from "../../domain/moment.ts";
+import { formatSharePath, type SharePath } from "../../domain/share-path.ts";
+import { AMBIGUOUS_NOTE, describeMoment } from "../commands/mount-commands.ts";
+import { confirm } from "../confirm.ts";
+import type { ExitName } from "../exit-codes.ts";
+import { formatBytes, formatCount, plural } from "../output/human.ts";
+import { ProgressBar } from "../output/progress-bar.ts";
+import type { Session } from "../session.ts";
+import { nativeFiles } from "./native-files.ts";
+import { Shortfalls } from "./shortfalls.ts";
+import { TreeWriter } from "./tree-writer.ts";
+
+export type OutsideTask = {
+  readonly source: SharePath;
+  readonly at: MomentRef;
+  /** Absolute path; it becomes what the source was. */
+  readonly target: string;
+  readonly dryRun: boolean;
+  readonly yes: boolean;
+  /** Replace files that are there. */
+  readonly force: boolean;
+};
+
+type Totals = { files: number; directories: number; others: number; bytes: bigint };
+
+/**
+ * Restores to a path of this machine, in this process: the service never touches paths outside its data folder. Counts first, shows what will and what can't
+ * be restored, then writes. Ends with INCOMPLETE when something could not be restored.
+ */
+export async function restoreOutside(session: Session, task: OutsideTask): Promise<ExitName | undefined> {
+  const { output } = session;
+  checkTarget(task);
+  const { reading } = await session.api();
+  const at = await reading.resolveMoment({ app: task.source.app, at: task.at }, session.callOptions);
+  if (at.ambiguous) output.note(AMBIGUOUS_NOTE);
+  // One journal position for both passes, whatever happens in between.
+  const where: ReadRequestAt = { path: task.source, at: { kind: "lsn", lsn: at.lsn } };
+  const totals = await count(session, where);
+  await showPlan(session, { task, at, totals });
+  if (task.dryRun) return undefined;
+  if (task.force) {
+    const question = `Files in ${task.target} that have the same names are replaced. Go on?`;
+    const refused = await confirm(session, { question, yes: task.yes });
+    if (refused !== undefined) return refused;
+  }
+  const shortfalls = new Shortfalls();
+  const writer = await write(session, { task, where, totals, shortfalls });
+  await showResult(session, { task, writer, shortfalls });
+  return shortfalls.count > 0 ? "INCOMPLETE" : undefined;
+}
+
+/** The parent must be there; the target must not, or be an empty directory, or --force was said. */
+function checkTarget({ target, force }: OutsideTask): void {
+  if (lstatSync(dirname(target), { throwIfNoEntry: false })?.isDirectory() !== true) {
+    throw new TidemarkError(
+      "NOT_FOUND",
+      `${dirname(target)} is not a directory: expected --to to name a new file or directory in one that exists`,
+    );
+  }
+  const there = lstatSync(target, { throwIfNoEntry: false });
+  if (there === undefined || force) return;
+  if (there.isDirectory() && readdirSync(target).length === 0) return;
+  throw new TidemarkError(
+    "ALREADY_EXISTS",
+    `${target} is there already: choose another place, or say --force to replace what has the same names`,
+  );
+}
+
+async function count(session: Session, where: ReadRequestAt): Promise<Totals> {
+  const totals: Totals = { files: 0, directories: 0, others: 0, bytes: 0n };
+  const { reading } = await session.api();
+  for await (const page of reading.exportTree({ ...where, content: false }, session.callOptions)) {
+    for (const item of page) {
+      if (item.kind !== "entry") continue;
+      if (isDirectory(item.attributes.mode)) totals.directories += 1;
+      else if (isRegular(item.attributes.mode)) totals.files += 1;
+      else totals.others += 1;
+      if (isRegular(item.attributes.mode) && item.linkedTo === undefined)
+        totals.bytes += item.attributes.allocatedBytes;
+    }
+  }
+  return totals;
+}
+
+/** What no file outside a share can have, on this machine and as this user. */
+function limitations(session: Session): string[] {
+  const list = [
+    "change times (ctime) and birth times are those of now; a view shows the exact ones",
+    "inode numbers are new",
+  ];
+  if (session.environment.process.uid !== 0) {
+    list.push(
+      "without root, owners and groups are yours, and device nodes, trusted and security attributes can't be made",
+    );
+  }
+  return list;
+}
+
+async function showPlan(
+  session: Session,
+  { task, at, totals }: { task: OutsideTask; at: ResolvedMoment; totals: Totals },
+): Promise<void> {
+  const { output } = session;
+  const notRestored = limitations(session);
+  if (output.json) {
+    await output.value({
+      event: "plan",
+      source: formatSharePath(task.source),
+      at,
+      target: task.target,
+      ...totals,
+      limitations: notRestored,
+    });
+    return;
+  }
+  const parts = [
+    plural(totals.files, "file"),
+    plural(totals.directories, "directory", "directories"),
+    plural(totals.others, "other"),
+  ];
+  await output.line(`${formatSharePath(task.source)} as of ${describeMoment(session, at)} → ${task.target}`);
+  await output.line(`${parts.join(", ")}, about ${formatBytes(totals.bytes)}.`);
+  for (const limitation of notRestored) await output.line(`Not restored: ${limitation}.`);
+}
+
+async function write(
+  session: Session,
+  {
+    task,
+    where,
+    totals,
+    shortfalls,
+  }: { task: OutsideTask; where: ReadRequestAt; totals: Totals; shortfalls: Shortfalls },
+): Promise<TreeWriter> {
+  const { reading } = await session.api();
+  const user = session.environment.process;
+  const target = Buffer.from(task.target);
+  const writer = new TreeWriter({ native: nativeFiles(), shortfalls, user, target, replace: task.force });
+  const bar = new ProgressBar({ output: session.output, clock: session.environment.clock });
+  const expected = totals.files + totals.directories + totals.others;
+  let entryCount = 0;
+  try {
+    for await (const page of reading.exportTree({ ...where, content: true }, session.callOptions)) {
+      for (const item of page) {
+        writer.accept(item);
+        if (item.kind === "entry") entryCount += 1;
+        bar.update({
+          fraction: progress(writer, { entryCount, expected, totals }),
+          text: progressText(writer, entryCount, expected),
+        });
+      }
+    }
+    writer.finish();
+    return writer;
+  } catch (error) {
+    writer.abandon();
+    session.output.note(`${task.target} is incomplete.`);
+    throw error;
+  } finally {
+    bar.clear();
+  }
+}
+
+/** By bytes and by names, whichever is behind: many small files and few large ones both move. */
+function progress(
+  writer: TreeWriter,
+  { entryCount, expected, totals }: { entryCount: number; expected: number; totals: Totals },
+): number {
+  const byNames = expected === 0 ? 1 : entryCount / expected;
+  return totals.bytes === 0n ? byNames : Math.min(byNames, Number(writer.contentBytes) / Number(totals.bytes));
+}
+
+function progressText(writer: TreeWriter, entryCount: number, expected: number): string {
+  return `${formatCount(entryCount)} of ${formatCount(expected)}, ${formatBytes(writer.contentBytes)}`;
+}
+
+async function showResult(
+  session: Session,
+  { task, writer, shortfalls }: { task: OutsideTask; writer: TreeWriter; shortfalls: Shortfalls },
+): Promise<void> {
+  const { output } = session;
+  const { contentBytes, fileCounts } = writer;
+  const listed = shortfalls.listed.map(({ path, ...rest }) => ({ path, ...rest }));
+  if (output.json) {
+    await output.value({
+      event: "done",
+      target: task.target,
+      ...fileCounts,
+      bytes: contentBytes,
+      shortfallCount: shortfalls.count,
+      shortfalls: listed,
+    });
+    return;
+  }
+  const sum = fileCounts.files + fileCounts.directories + fileCounts.others + fileCounts.links;
+  await output.line(`Restored ${plural(sum, "name")} and ${formatBytes(contentBytes)} to ${task.target}.`);
+  if (shortfalls.count === 0) return;
+  output.note(output.style("yellow", `${plural(shortfalls.count, "thing")} could not be restored:`));
+  for (const { path, part, reason } of shortfalls.listed) {
+    output.note(`  ${path.length === 0 ? "." : textFromBytes(path)}: ${part}: ${reason}`);
+  }
+  if (shortfalls.count > shortfalls.listed.length)
+    output.note(`  ... and ${formatCount(shortfalls.count - shortfalls.listed.length)} more`);
+}

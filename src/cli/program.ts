@@ -1,0 +1,49 @@
+import { Command } from "commander";
+import { MOMENT_GRAMMAR } from "../domain/moment.ts";
+import { addAppCommands } from "./commands/app-commands.ts";
+import { addHistoryCommands } from "./commands/history-commands.ts";
+import { addMountCommands } from "./commands/mount-commands.ts";
+import { addReadingCommands } from "./commands/reading-commands.ts";
+import { addRestoreCommands } from "./commands/restore-commands.ts";
+import { addServeCommands } from "./commands/serve-commands.ts";
+import { addShareCommands } from "./commands/share-commands.ts";
+import { addSnapshotCommands } from "./commands/snapshot-commands.ts";
+import { addStatusCommands } from "./commands/status-commands.ts";
+import type { CommandContext } from "./leaf.ts";
+
+const HELP_AFTER = `
+A path is [namespace:]app[/share[/path]]; \\xHH stands for a byte that is not UTF-8; app@id and share@id name deleted ones.
+A moment is ${MOMENT_GRAMMAR}.
+Exit codes and everything else: README.md.`;
+
+/** The command line: every verb with its options. Nothing is done before it is parsed. */
+export function makeProgram(context: CommandContext): Command {
+  const { version, stdout, stderr } = context.environment;
+  const program = new Command("tidemark")
+    .description("File shares for containers that remember everything")
+    .version(version)
+    .option(
+      "--data <dir>",
+      "the service's data folder (default: TIDEMARK_DATA, /var/lib/tidemark, without root ~/.local/share/tidemark)",
+    )
+    .option("--json", "output for programs: one JSON value, or one a line")
+    .addHelpText("after", HELP_AFTER)
+    .configureHelp({ showGlobalOptions: true })
+    .configureOutput({
+      writeOut: (text) => void stdout.write(text),
+      writeErr: (text) => void stderr.write(text),
+      outputError: (text, write) => write(text.replace(/^error: /, "tidemark: ")),
+    })
+    .showHelpAfterError("(--help tells more)")
+    .exitOverride();
+  addServeCommands(program, context);
+  addAppCommands(program, context);
+  addShareCommands(program, context);
+  addMountCommands(program, context);
+  addHistoryCommands(program, context);
+  addReadingCommands(program, context);
+  addRestoreCommands(program, context);
+  addSnapshotCommands(program, context);
+  addStatusCommands(program, context);
+  return program;
+}

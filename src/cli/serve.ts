@@ -1,0 +1,50 @@
+import { fileURLToPath } from "node:url";
+import { SystemClock } from "../base/clock.ts";
+import { SystemTimers } from "../base/timers.ts";
+import { fuseDeviceIo } from "../gateway/fuse/device.ts";
+import { Supervisor } from "../gateway/fuse/supervisor.ts";
+import type { ServeOptions } from "./environment.ts";
+import { createLog } from "./log.ts";
+
+/** How the service process gets its options: as JSON in this variable. */
+export const SERVICE_OPTIONS_VARIABLE = "TIDEMARK_SERVICE_OPTIONS";
+
+/** Options for the service's Node.js, split at spaces (profiling: `--cpu-prof`). */
+const NODE_OPTIONS_VARIABLE = "TIDEMARK_NODE_OPTIONS";
+
+/** What the service process is told. */
+export type ServiceProcessOptions = {
+  readonly dataFolder: string;
+  readonly logLevel: ServeOptions["logLevel"];
+  /** Decimal digits; absent: the default. */
+  readonly historyBytesMax?: string;
+};
+
+/**
+ * Runs the service in the foreground until SIGINT or SIGTERM: this process becomes the supervisor, which keeps the mounts, and its child is the
+ * service. Answers the exit code. A second signal kills the child; everything is unmounted all the same.
+ */
+export async function serve(options: ServeOptions): Promise<number> {
+  const { dataFolder, logLevel, historyBytesMax } = options;
+  const told: ServiceProcessOptions = {
+    dataFolder,
+    logLevel,
+    ...(historyBytesMax === undefined ? {} : { historyBytesMax: String(historyBytesMax) }),
+  };
+  const nodeOptions = (process.env[NODE_OPTIONS_VARIABLE] ?? "").split(" ").filter((option) => option !== "");
+  const supervisor = new Supervisor({
+    command: process.execPath,
+    args: [...nodeOptions, fileURLToPath(new URL("./service-main.ts", import.meta.url))],
+    environment: { ...process.env, [SERVICE_OPTIONS_VARIABLE]: JSON.stringify(told) },
+    io: fuseDeviceIo(),
+    clock: new SystemClock(),
+    timers: new SystemTimers(),
+    log: createLog({ level: logLevel }),
+  });
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+    // The CLI's own handlers end the process at the second signal; the supervisor must unmount first.
+    process.removeAllListeners(signal);
+    process.on(signal, () => supervisor.stop());
+  }
+  return await supervisor.run();
+}

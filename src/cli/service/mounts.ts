@@ -1,0 +1,239 @@
+import type { Log } from "../../base/log.ts";
+import type { CallOptions } from "../../domain/admin-call.ts";
+import { PAGE_ITEMS_MAX } from "../../domain/admin-call.ts";
+import type { MountApi, MountInfo, MountRequest, MountState } from "../../domain/admin-catalogue.ts";
+import { FsError, TidemarkError } from "../../domain/errors.ts";
+import type { AppId, Lsn, ShareId } from "../../domain/ids.ts";
+import { formatAppRef } from "../../domain/share-path.ts";
+import type { Mounted } from "../../gateway/fuse/mount.ts";
+import type { Notifier } from "../../gateway/fuse/notify.ts";
+import type { FuseLoop } from "../../gateway/fuse/poll-loop.ts";
+import { contextOf, findShareRow } from "../../meta/catalogue-api.ts";
+import type { MountRow } from "../../meta/catalogue-rows.ts";
+import { type OpenApp, SERVICE_CONTEXT } from "../../meta/open-app.ts";
+import { resolveMoment } from "../../meta/reading/time.ts";
+import type { MetadataService } from "../../meta/service.ts";
+import { type ShareRow, sharesAt } from "../../meta/shares.ts";
+import { ActiveMount } from "./active-mount.ts";
+import type { MountHost } from "./mount-host.ts";
+
+export type MountsParts = {
+  readonly service: MetadataService;
+  readonly loop: FuseLoop;
+  readonly notifier: Notifier;
+  readonly host: MountHost;
+  readonly log: Log;
+  readonly dataFolder: string;
+};
+
+/** The mounts of a service: made, served, ended; and carried over from the process before. */
+export class Mounts implements MountApi {
+  readonly #parts: MountsParts;
+  readonly #active = new Map<number, ActiveMount>();
+  /** Why a wanted mount is not there. */
+  readonly #down = new Map<number, string>();
+  #stopping = false;
+
+  constructor(parts: MountsParts) {
+    this.#parts = parts;
+  }
+
+  /** Goes on with mounts that outlived the former process, makes persistent ones again, forgets the rest. Then orphans nobody holds end. */
+  async start(): Promise<void> {
+    const { service, host } = this.#parts;
+    const resumed = host.resumed();
+    for (const row of service.catalogue.mounts()) {
+      const mounted = resumed.get(String(row.id));
+      if (mounted !== undefined) this.#serve(row, mounted, { resumed: true });
+    }
+    const gone = service.catalogue.mounts().filter((row) => !this.#active.has(row.id));
+    for (const app of service.openApps()) app.engine.reapAbandoned(SERVICE_CONTEXT);
+    for (const row of gone) await this.#again(row);
+    await service.syncCatalogue();
+  }
+
+  async mount(request: MountRequest, options?: CallOptions): Promise<MountInfo> {
+    const { service } = this.#parts;
+    this.#refuseOwnFolder(request.target);
+    const app = service.find(request.app);
+    const share = findShareRow(sharesAt(app.core, app.core.lastLsn), request.share);
+    const at = request.at.kind === "now" ? undefined : (await resolveMoment(app.core, request.at)).lsn;
+    if (at === undefined) this.#refuseDeleted(app, share);
+    const { target, persist, allowSuid, allowDevices } = request;
+    const readOnly = request.readOnly || at !== undefined;
+    const draft = { appId: app.id, shareId: share.id, target, readOnly, persist, allowSuid, allowDevices };
+    const row = service.catalogue.addMount(at === undefined ? draft : { ...draft, at }, contextOf(options));
+    try {
+      await this.#make(row);
+    } catch (error) {
+      service.catalogue.removeMount(row.id, SERVICE_CONTEXT);
+      throw error;
+    }
+    await service.syncCatalogue();
+    return this.#info(row);
+  }
+
+  async umount(request: { target: string; lazy: boolean }): Promise<MountInfo> {
+    const { service, host } = this.#parts;
+    const row = service.catalogue.mounts().find((mount) => mount.target === request.target);
+    if (row === undefined)
+      throw new TidemarkError(
+        "NOT_FOUND",
+        `nothing of ours is mounted at "${request.target}": see \`tidemark mount --list\``,
+      );
+    const info = this.#info(row);
+    if (this.#active.has(row.id)) await host.umount(row.target, { lazy: request.lazy });
+    if (!request.lazy) await this.#ended(row);
+    else service.catalogue.removeMount(row.id, SERVICE_CONTEXT);
+    await service.syncCatalogue();
+    return { ...info, state: "stopping" };
+  }
+
+  async *listMounts(): AsyncGenerator<readonly MountInfo[]> {
+    const rows = this.#parts.service.catalogue.mounts().sort((left, right) => (left.target < right.target ? -1 : 1));
+    for (let at = 0; at < rows.length; at += PAGE_ITEMS_MAX)
+      yield rows.slice(at, at + PAGE_ITEMS_MAX).map((row) => this.#info(row));
+  }
+
+  /** Where a share is mounted live, if anywhere. */
+  shareMounted(appId: AppId, shareId: ShareId): string | undefined {
+    const rows = this.#parts.service.catalogue.mounts();
+    return rows.find((row) => row.appId === appId && row.shareId === shareId && row.at === undefined)?.target;
+  }
+
+  /** Shares of an app with a live mount. */
+  mountedShares(appId: AppId): ReadonlySet<ShareId> {
+    const rows = this.#parts.service.catalogue.mounts();
+    return new Set(rows.filter((row) => row.appId === appId && row.at === undefined).map((row) => row.shareId));
+  }
+
+  /** Ends all mounts, those in use lazily. Persistent ones are remembered. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    for (const { row } of [...this.#active.values()]) {
+      await this.#parts.host.umount(row.target, { lazy: true }).catch((error: unknown) => {
+        this.#parts.log.error("cannot unmount", { target: row.target, error: String(error) });
+      });
+      await this.#ended(row);
+    }
+  }
+
+  /** The process ends but the supervisor keeps the mounts for the next one. */
+  async detach(): Promise<void> {
+    for (const active of this.#active.values()) await active.stop();
+  }
+
+  async #again(row: MountRow): Promise<void> {
+    const { service, log } = this.#parts;
+    service.catalogue.removeMount(row.id, SERVICE_CONTEXT);
+    if (!row.persist) return;
+    const { id: _id, since: _since, ...draft } = row;
+    const next = service.catalogue.addMount(draft, SERVICE_CONTEXT);
+    try {
+      await this.#make(next);
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error);
+      this.#down.set(next.id, message);
+      log.error("a persistent mount could not be made again", { target: row.target, error: message });
+    }
+  }
+
+  async #make(row: MountRow): Promise<void> {
+    const { service, host } = this.#parts;
+    const name = service.nameOf(row.appId);
+    const { share } = this.#find(row);
+    const mounted = await host.mount(String(row.id), {
+      target: row.target,
+      source: `tidemark:${formatAppRef(name)}/${share.name}`,
+      readOnly: row.readOnly,
+      suid: row.allowSuid,
+      dev: row.allowDevices,
+      locks: "kernel",
+    });
+    this.#serve(row, mounted, { resumed: false });
+  }
+
+  #serve(row: MountRow, mounted: Mounted, options: { readonly resumed: boolean }): void {
+    const { app, share } = this.#find(row);
+    app.engine.attachMount(row.id, options);
+    const onEnd = (): void => {
+      this.#ended(row).catch((error: unknown) =>
+        this.#parts.log.error("a mount's end failed", { target: row.target, error: String(error) }),
+      );
+    };
+    this.#active.set(row.id, new ActiveMount({ ...this.#parts, app, share, row, mounted, onEnd }));
+  }
+
+  /** A mount is gone: everything that was kept for it goes too. Once. */
+  async #ended(row: MountRow): Promise<void> {
+    const { service, host } = this.#parts;
+    const active = this.#active.get(row.id);
+    this.#active.delete(row.id);
+    this.#down.delete(row.id);
+    if (active !== undefined) {
+      await active.stop();
+      await host.release(String(row.id), active.mounted);
+      this.#detach(row);
+    }
+    if (!(this.#stopping && row.persist)) service.catalogue.removeMount(row.id, SERVICE_CONTEXT);
+  }
+
+  /** On a full disk orphans stay: they end when the service starts next. */
+  #detach(row: MountRow): void {
+    const app = this.#parts.service.get(row.appId);
+    try {
+      app?.engine.detachMount(row.id, SERVICE_CONTEXT);
+    } catch (error) {
+      if (!(error instanceof FsError)) throw error;
+      this.#parts.log.warn("orphans of an ended mount stay for now", { target: row.target, error: error.message });
+    }
+  }
+
+  #find(row: MountRow): { readonly app: OpenApp; readonly share: ShareRow } {
+    const app = this.#parts.service.get(row.appId);
+    const share =
+      app === undefined
+        ? undefined
+        : sharesAt(app.core, app.core.lastLsn).find((candidate) => candidate.id === row.shareId);
+    if (app === undefined || share === undefined)
+      throw new TidemarkError("NOT_FOUND", `the share of the mount at "${row.target}" is gone`);
+    return { app, share };
+  }
+
+  #refuseOwnFolder(target: string): void {
+    const { dataFolder } = this.#parts;
+    if (target === dataFolder || target.startsWith(`${dataFolder}/`)) {
+      throw new TidemarkError(
+        "FAILED_PRECONDITION",
+        `"${target}" lies in the data folder: choose a directory outside of it`,
+      );
+    }
+  }
+
+  #refuseDeleted(app: OpenApp, share: ShareRow): void {
+    const row = this.#parts.service.catalogue.app(app.id);
+    if (row?.deletedAt === undefined && share.deletedAt === undefined) return;
+    throw new TidemarkError(
+      "FAILED_PRECONDITION",
+      "it is deleted: mount it with --at to read it, or undelete it first",
+    );
+  }
+
+  #info(row: MountRow): MountInfo {
+    const name = this.#parts.service.nameOf(row.appId);
+    const { share } = this.#find(row);
+    const message = this.#down.get(row.id);
+    const state: MountState = this.#active.has(row.id) ? "active" : "down";
+    return {
+      id: row.id,
+      share: { id: share.id, name: share.name, app: { id: row.appId, ...name } },
+      target: row.target,
+      ...(row.at === undefined ? {} : { at: { lsn: row.at as Lsn, ambiguous: false } }),
+      readOnly: row.readOnly,
+      persist: row.persist,
+      state,
+      ...(message === undefined ? {} : { message }),
+      since: row.since,
+    };
+  }
+}

@@ -1,0 +1,135 @@
+import { randomBytes } from "node:crypto";
+import { existsSync } from "node:fs";
+import path from "node:path";
+import type { Clock } from "../../base/clock.ts";
+import type { Log } from "../../base/log.ts";
+import { SystemTimers } from "../../base/timers.ts";
+import type { AdminApi } from "../../domain/admin-api.ts";
+import type { SupervisorStatus } from "../../domain/admin-status.ts";
+import { Notifier } from "../../gateway/fuse/notify.ts";
+import { FuseLoop } from "../../gateway/fuse/poll-loop.ts";
+import { DataFolder } from "../../journal/data-folder.ts";
+import { RocksKv } from "../../kv/rocks-kv.ts";
+import { ApplyWorkerPool } from "../../meta/apply-worker-pool.ts";
+import { CatalogueAdmin } from "../../meta/catalogue-api.ts";
+import { History } from "../../meta/reading/history-service.ts";
+import { Reading } from "../../meta/reading/reading.ts";
+import { Snapshots } from "../../meta/reading/snapshots.ts";
+import { SystemTurns } from "../../meta/reading/turns.ts";
+import { Restores } from "../../meta/restore/restores.ts";
+import { MetadataService } from "../../meta/service.ts";
+import { ADMIN_SOCKET_NAME, AdminServer } from "../../rpc/admin-server.ts";
+import { AlarmLog } from "./alarms.ts";
+import type { MountHost } from "./mount-host.ts";
+import { Mounts } from "./mounts.ts";
+import { Status } from "./status.ts";
+
+export type RunServiceOptions = {
+  readonly dataFolder: string;
+  readonly historyBytesMax: bigint | undefined;
+  readonly version: string;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Makes the host of mounts. */
+  readonly host: MountHost;
+  readonly supervisor: () => SupervisorStatus;
+};
+
+/** How long a former process of this folder may take to end. */
+const LOCK_WAIT_MS = 10_000;
+
+/** Calls under way when the service stops get this long. */
+const ADMIN_GRACE_MS = 2_000;
+
+/** A running service, and the way to end it. */
+export type RunningService = {
+  /** Unmounts everything, makes everything durable, closes. Once. */
+  stop(): Promise<void>;
+};
+
+/** Opens the data folder and everything in it, goes on with its mounts, and serves the admin API. Throws TidemarkError, KvError; nothing is left open then. */
+export async function runService(options: RunServiceOptions): Promise<RunningService> {
+  const { clock } = options;
+  const log = new AlarmLog(options.log, clock);
+  const closers: (() => Promise<void> | void)[] = [];
+  const closeAll = async (): Promise<void> => {
+    for (const close of closers.reverse()) await close();
+  };
+  try {
+    const folder = await DataFolder.open({ path: options.dataFolder, clock, log, lockWaitMs: LOCK_WAIT_MS, timers: new SystemTimers() });
+    closers.push(() => folder.close());
+    const kv = await RocksKv.open({ directory: path.join(folder.path, "kv"), missing: "create" });
+    closers.push(() => kv.close());
+    const pool = new ApplyWorkerPool(kv);
+    closers.push(() => pool.close());
+    const newId = (): string => randomBytes(16).toString("hex");
+    const service = await MetadataService.open({ folder: folder.path, kv, clock, log, newId, backend: (app) => pool.backend(app) });
+    closers.push(() => service.close());
+    const notifier = new Notifier();
+    closers.push(() => notifier.close());
+    const loop = new FuseLoop({ clock });
+    const mounts = new Mounts({ service, loop, notifier, host: options.host, log, dataFolder: folder.path });
+    closers.push(() => mounts.stop());
+    await mounts.start();
+    const { api, restores } = adminApi({ options, service, mounts, log, folder });
+    closers.push(() => restores.close());
+    for (const app of service.openApps()) resume(restores, app, log);
+    const socketPath = path.join(folder.path, ADMIN_SOCKET_NAME);
+    const onDefect = (defect: unknown): void => log.error("an admin call failed by a defect", { defect });
+    const server = await AdminServer.listen({ api, socketPath, onDefect });
+    closers.push(() => server.close({ graceMs: ADMIN_GRACE_MS }));
+    return { stop: closeAll };
+  } catch (error) {
+    await closeAll();
+    throw error;
+  }
+}
+
+function resume(restores: Restores, app: Parameters<Restores["resumeRestores"]>[0], log: Log): void {
+  restores.resumeRestores(app).catch((error: unknown) => log.error("a restore could not be continued", { error: String(error) }));
+}
+
+type Parts = {
+  readonly options: RunServiceOptions;
+  readonly service: MetadataService;
+  readonly mounts: Mounts;
+  readonly log: AlarmLog;
+  readonly folder: DataFolder;
+};
+
+function adminApi({ options, service, mounts, log, folder }: Parts): { readonly api: AdminApi; readonly restores: Restores } {
+  const { clock } = options;
+  const apps = { find: (ref: Parameters<MetadataService["find"]>[0]) => service.find(ref), nameOf: (id: Parameters<MetadataService["nameOf"]>[0]) => service.nameOf(id) };
+  const parts = { apps, clock, log, turns: new SystemTurns() };
+  const catalogue = new CatalogueAdmin(service, mounts);
+  const restores = new Restores({ ...parts, random: () => service.newId(), mountedShares: (app) => mounts.mountedShares(app.id) });
+  const status = new Status({
+    service,
+    catalogue,
+    alarms: log,
+    version: options.version,
+    dataFolder: folder.path,
+    startedAt: clock.now(),
+    supervisor: options.supervisor,
+    mountsMessage: mountsMessage(),
+    reserveBytes: () => 0n,
+    historyBytesMax: () => options.historyBytesMax ?? service.diskSpace().totalBytes / 2n,
+    space: () => ({ historyBytes: 0n, reclaimableBytes: 0n }),
+  });
+  const api = {
+    catalogue,
+    snapshots: new Snapshots(parts),
+    mounts,
+    reading: new Reading(parts),
+    history: new History(parts),
+    restores,
+    status,
+  };
+  return { api, restores };
+}
+
+function mountsMessage(): string {
+  if (!existsSync("/dev/fuse")) return "/dev/fuse is missing: load the fuse module, or give the container the device";
+  if (process.getuid?.() !== 0) return "mounting needs root";
+  return "";
+}

@@ -1,0 +1,89 @@
+import { join, resolve } from "node:path";
+import type { Actor } from "../domain/actor.ts";
+import type { AdminApi } from "../domain/admin-api.ts";
+import type { CallOptions } from "../domain/admin-call.ts";
+import { TidemarkError } from "../domain/errors.ts";
+import type { MountId } from "../domain/ids.ts";
+import { type MomentRef, parseMoment } from "../domain/moment.ts";
+import type { CliEnvironment, Connection } from "./environment.ts";
+import { formatLocalTime } from "./output/human.ts";
+import { Output } from "./output/output.ts";
+
+/** File name of the admin socket in the data folder; src/rpc/admin-server.ts has it too, but loading that costs every start. */
+const SOCKET_NAME = "admin.sock";
+
+export type GlobalOptions = { readonly data?: string; readonly json?: boolean };
+
+/** One run of one command: its options, its output, its connection. */
+export class Session {
+  readonly environment: CliEnvironment;
+  readonly output: Output;
+  readonly dataFolder: string;
+  readonly #label: string;
+  #connection: Promise<Connection> | undefined;
+
+  constructor(environment: CliEnvironment, { options, command }: { options: GlobalOptions; command: string }) {
+    this.environment = environment;
+    this.dataFolder = dataFolderOf(environment, options.data);
+    this.output = makeOutput(environment, options.json === true);
+    this.#label = `cli ${command}`;
+  }
+
+  /** The service. Connects once. */
+  async api(): Promise<AdminApi> {
+    this.#connection ??= this.environment.connect(join(this.dataFolder, SOCKET_NAME));
+    return (await this.#connection).api;
+  }
+
+  /** What every call carries: who asks, and the way to interrupt it. */
+  get callOptions(): CallOptions & { readonly signal: AbortSignal } {
+    const { pid, uid, gid } = this.environment.process;
+    const actor: Actor = { mountId: 0 as MountId, uid, gid, pid, label: this.#label };
+    return { actor, signal: this.environment.signal };
+  }
+
+  /** A moment as typed, or now. What is to be said about it is said. Throws INVALID_ARGUMENT. */
+  moment(text: string | undefined): MomentRef {
+    if (text === undefined) return { kind: "now" };
+    const { clock, zone } = this.environment;
+    const { moment, note } = parseMoment(text, { now: clock.now(), zone });
+    if (note !== undefined) this.output.note(`note: "${text}": ${note}`);
+    return moment;
+  }
+
+  /** A path of this machine, absolute. */
+  machinePath(text: string): string {
+    return resolve(this.environment.workingFolder, text);
+  }
+
+  /** Wall time in the person's zone. */
+  time(time: { readonly sec: number; readonly nsec: number }): string {
+    return formatLocalTime(time, this.environment.zone);
+  }
+
+  async close(): Promise<void> {
+    if (this.#connection === undefined) return;
+    const connection = await this.#connection.catch(() => undefined);
+    connection?.close();
+  }
+}
+
+/** --data, else TIDEMARK_DATA, else the folder of the system (root) or of the person. */
+export function dataFolderOf(environment: CliEnvironment, option: string | undefined): string {
+  const named = option ?? environment.variables["TIDEMARK_DATA"];
+  if (named === "")
+    throw new TidemarkError(
+      "INVALID_ARGUMENT",
+      "the data folder's name is empty: expected --data DIR or TIDEMARK_DATA=DIR",
+    );
+  if (named !== undefined) return resolve(environment.workingFolder, named);
+  if (environment.process.uid === 0) return "/var/lib/tidemark";
+  return join(environment.homeFolder, ".local/share/tidemark");
+}
+
+/** Standard output and error, with colour where a terminal shows it and nobody objects (no-color.org). */
+export function makeOutput(environment: CliEnvironment, json: boolean): Output {
+  const { stdout, stderr, variables } = environment;
+  const wanted = (variables["NO_COLOR"] ?? "") === "" && variables["TERM"] !== "dumb";
+  return new Output({ stdout, stderr, json, color: wanted && !json && stdout.isTTY === true });
+}

@@ -1,0 +1,78 @@
+import { FsError } from "../../domain/errors.ts";
+import type { InodeId } from "../../domain/ids.ts";
+import { isDirectory, S_IFDIR } from "../../domain/inode.ts";
+import type { ReplyMap } from "../../domain/metadata-api.ts";
+import { ENTRY_OUT_BYTES } from "../fuse/attribute-codec.ts";
+import type { DirectoryBuffer, ReaddirRequest } from "../fuse/directory-codec.ts";
+import type { FuseOperations } from "../fuse/operations.ts";
+import type { Reply } from "../fuse/reply.ts";
+import { type Node, type VfsContext, whenDone } from "./context.ts";
+import { attributesOf, validityOf } from "./validity.ts";
+import type { ViewsDirectory } from "./views-directory.ts";
+
+/** Cookies of "." and ".."; the engine's are 16 and above. */
+const DOT_COOKIE = 1n;
+const DOTS_COOKIE = 2n;
+
+/** Space that a usual entry takes: what is asked of the engine is a little more than what fits. */
+const ENTRY_BYTES_MIN = 32;
+
+/**
+ * Listing. There is no `opendir`: ENOSYS lets the kernel open directories without asking and keep listings (FUSE_NO_OPENDIR_SUPPORT), since
+ * cookies need no state.
+ */
+export function directoryOperations(vfs: VfsContext, views: ViewsDirectory): FuseOperations {
+  return {
+    readdir: (request, reply) => list(vfs, views, request, reply, false),
+    readdirplus: (request, reply) => list(vfs, views, request, reply, true),
+  };
+}
+
+function list(vfs: VfsContext, views: ViewsDirectory, request: ReaddirRequest, reply: Reply, plus: boolean): void | Promise<void> {
+  const { header, cookie } = request;
+  if (vfs.isViews(header.slot)) return views.readdir(request, reply, plus);
+  const node = vfs.node(header.slot, header.ino);
+  const entriesMax = Math.ceil(request.sizeBytes / (plus ? ENTRY_OUT_BYTES + ENTRY_BYTES_MIN : ENTRY_BYTES_MIN));
+  const from = cookie <= DOTS_COOKIE ? 0n : cookie;
+  const context = vfs.context(header);
+  const dots = cookie < DOTS_COOKIE ? parentOf(vfs, node, context) : undefined;
+  const result = vfs.api.execute({ op: "readdir", ino: node.ino, cookie: from, entriesMax, plus, at: node.at }, context);
+  return whenDone(result, (listing) => {
+    const buffer = reply.directory(request.sizeBytes);
+    if (dots === undefined || addDots(vfs, buffer, { node, parent: dots, cookie, plus })) addEntries(vfs, buffer, node, listing, plus);
+    reply.directoryDone();
+  });
+}
+
+function parentOf(vfs: VfsContext, node: Node, context: ReturnType<VfsContext["context"]>): InodeId {
+  const inode = vfs.api.execute({ op: "getattr", ino: node.ino, at: node.at }, context);
+  if (inode instanceof Promise) throw FsError.of("EIO");
+  if (!isDirectory(inode.mode)) throw FsError.of("ENOTDIR");
+  return inode.parent === 0 ? inode.ino : inode.parent;
+}
+
+type Dots = { readonly node: Node; readonly parent: InodeId; readonly cookie: bigint; readonly plus: boolean };
+
+function addDots(vfs: VfsContext, buffer: DirectoryBuffer, dots: Dots): boolean {
+  const { node, parent, plus } = dots;
+  const items = [
+    { name: Buffer.from("."), ino: node.ino, cookie: DOT_COOKIE },
+    { name: Buffer.from(".."), ino: parent, cookie: DOTS_COOKIE },
+  ];
+  for (const { name, ino, cookie } of items) {
+    if (cookie <= dots.cookie) continue;
+    const item = { name, slot: node.slot, ino: vfs.numberOf(ino), type: S_IFDIR >> 12, cookie };
+    if (!(plus ? buffer.addPlus(item, undefined) : buffer.add(item))) return false;
+  }
+  return true;
+}
+
+function addEntries(vfs: VfsContext, buffer: DirectoryBuffer, node: Node, listing: ReplyMap["readdir"], plus: boolean): void {
+  const validity = validityOf(node.slot);
+  for (const entry of listing.entries) {
+    const number = vfs.numberOf(entry.ino);
+    const item = { name: entry.name, slot: node.slot, ino: number, type: entry.type, cookie: entry.cookie };
+    const known = entry.inode === undefined ? undefined : { attributes: attributesOf(entry.inode, number), validity };
+    if (!(plus ? buffer.addPlus(item, known) : buffer.add(item))) return;
+  }
+}

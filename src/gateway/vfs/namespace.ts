@@ -1,0 +1,133 @@
+import { FsError } from "../../domain/errors.ts";
+import type { Inode } from "../../domain/inode.ts";
+import type { WriteRequest } from "../../domain/metadata-api.ts";
+import type * as codec from "../fuse/namespace-codec.ts";
+import type { FuseOperations } from "../fuse/operations.ts";
+import type { PlainRequest } from "../fuse/misc-codec.ts";
+import type { Reply } from "../fuse/reply.ts";
+import { VIEWS_NAME, type VfsContext, whenDone } from "./context.ts";
+import { attributesOf, NEGATIVE_SEC, validityOf } from "./validity.ts";
+import type { ViewsDirectory } from "./views-directory.ts";
+import { FOPEN } from "../fuse/file-codec.ts";
+
+const O_EXCL = 0o200;
+const O_TRUNC = 0o1000;
+
+/** Flags of a file opened by CREATE: what the kernel has in memory is right, and close needs no FLUSH (locks are the kernel's). */
+export const OPEN_FLAGS = FOPEN.KEEP_CACHE | FOPEN.NOFLUSH;
+
+type MakingRequest = Extract<WriteRequest, { op: "mknod" | "mkdir" | "symlink" }>;
+
+/** Names: looking up, making, moving, removing. */
+export function namespaceOperations(vfs: VfsContext, views: ViewsDirectory): FuseOperations {
+  const make = (request: { readonly header: codec.LookupRequest["header"] }, wanted: MakingRequest, reply: Reply) => {
+    refuseReserved(vfs, request.header, wanted.name);
+    return whenDone<Inode>(vfs.api.execute(wanted, vfs.context(request.header)), (inode) => reply.entry(inode, validityOf(0)));
+  };
+  const parentOf = (header: codec.LookupRequest["header"]) => vfs.liveNode(header.slot, header.ino);
+  return {
+    lookup: (request, reply) => lookup(vfs, views, request, reply),
+    mknod: (request, reply) => {
+      const { name, mode, umask, rdev } = request;
+      return make(request, { op: "mknod", parent: parentOf(request.header), name, mode, umask, rdev }, reply);
+    },
+    mkdir: (request, reply) => {
+      const { name, mode, umask } = request;
+      return make(request, { op: "mkdir", parent: parentOf(request.header), name, mode, umask }, reply);
+    },
+    symlink: (request, reply) => {
+      const { name, target } = request;
+      return make(request, { op: "symlink", parent: parentOf(request.header), name, target }, reply);
+    },
+    create: (request, reply) => {
+      const parent = parentOf(request.header);
+      refuseReserved(vfs, request.header, request.name);
+      const exclusive = (request.flags & O_EXCL) !== 0;
+      const truncate = (request.flags & O_TRUNC) !== 0;
+      const { name, mode, umask } = request;
+      const result = vfs.api.execute({ op: "create", parent, name, mode, umask, exclusive, truncate }, vfs.context(request.header));
+      return whenDone(result, (inode) => reply.created(inode, { validity: validityOf(0), handle: 0, flags: OPEN_FLAGS }));
+    },
+    tmpfile: (request, reply) => {
+      const { mode, umask } = request;
+      const result = vfs.api.execute({ op: "tmpfile", parent: parentOf(request.header), mode, umask }, vfs.context(request.header));
+      return whenDone(result, (inode) => reply.created(inode, { validity: validityOf(0), handle: 0, flags: OPEN_FLAGS }));
+    },
+    link: (request, reply) => {
+      const parent = parentOf(request.header);
+      refuseReserved(vfs, request.header, request.name);
+      if (request.sourceSlot !== 0) throw FsError.of("EXDEV");
+      const ino = vfs.liveNode(request.sourceSlot, request.sourceIno);
+      const result = vfs.api.execute({ op: "link", ino, parent, name: request.name }, vfs.context(request.header));
+      return whenDone(result, (inode) => reply.entry(inode, validityOf(0)));
+    },
+    unlink: (request, reply) => {
+      const parent = parentOf(request.header);
+      return whenDone(vfs.api.execute({ op: "unlink", parent, name: request.name }, vfs.context(request.header)), () => reply.ok());
+    },
+    rmdir: (request, reply) => {
+      const parent = parentOf(request.header);
+      if (isReserved(vfs, request.header, request.name)) throw FsError.of("EBUSY");
+      return whenDone(vfs.api.execute({ op: "rmdir", parent, name: request.name }, vfs.context(request.header)), () => reply.ok());
+    },
+    rename: (request, reply) => rename(vfs, request, reply),
+    readlink: (request, reply) => readlink(vfs, request, reply),
+  };
+}
+
+function lookup(vfs: VfsContext, views: ViewsDirectory, request: codec.LookupRequest, reply: Reply): void | Promise<void> {
+  const { header, name } = request;
+  if (vfs.isViews(header.slot)) return views.lookup(request, reply);
+  if (isReserved(vfs, header, name)) return views.enter(reply);
+  const node = vfs.node(header.slot, header.ino);
+  if (name[0] === 0x2e && (name.length === 1 || (name.length === 2 && name[1] === 0x2e))) return lookupDots(vfs, request, reply);
+  const validity = validityOf(header.slot);
+  let result: Inode | Promise<Inode>;
+  try {
+    result = vfs.api.execute({ op: "lookup", parent: node.ino, name, at: node.at }, vfs.context(header));
+  } catch (error) {
+    if (error instanceof FsError && error.code === "ENOENT") return reply.noEntry(NEGATIVE_SEC);
+    throw error;
+  }
+  return whenDone(result, (inode) => reply.entry(attributesOf(inode, vfs.numberOf(inode.ino)), validity));
+}
+
+/** "." and ".." of a directory that is known by its number only: NFS servers and open_by_handle_at reconnect paths with them (FUSE_EXPORT_SUPPORT). */
+function lookupDots(vfs: VfsContext, request: codec.LookupRequest, reply: Reply): void | Promise<void> {
+  const { header } = request;
+  const node = vfs.node(header.slot, header.ino);
+  const context = vfs.context(header);
+  const itself = vfs.api.execute({ op: "getattr", ino: node.ino, at: node.at }, context);
+  return whenDone(itself, (inode) => {
+    const wanted = request.name.length === 1 || inode.parent === 0 ? inode : vfs.api.execute({ op: "getattr", ino: inode.parent, at: node.at }, context);
+    if (wanted instanceof Promise) throw FsError.of("EIO");
+    reply.entry(attributesOf(wanted, vfs.numberOf(wanted.ino)), validityOf(header.slot));
+  });
+}
+
+function rename(vfs: VfsContext, request: codec.RenameRequest, reply: Reply): void | Promise<void> {
+  const { header, name, newName, flags } = request;
+  if (header.slot !== request.newSlot) throw FsError.of("EXDEV");
+  const parent = vfs.liveNode(header.slot, header.ino);
+  const newParent = vfs.liveNode(request.newSlot, request.newParentIno);
+  if (isReserved(vfs, header, name)) throw FsError.of("EXDEV");
+  if (isReserved(vfs, { slot: request.newSlot, ino: request.newParentIno }, newName)) throw FsError.of("EEXIST");
+  const result = vfs.api.execute({ op: "rename", parent, name, newParent, newName, flags }, vfs.context(header));
+  return whenDone(result, () => reply.ok());
+}
+
+function readlink(vfs: VfsContext, request: PlainRequest, reply: Reply): void | Promise<void> {
+  const { header } = request;
+  const node = vfs.node(header.slot, header.ino);
+  const result = vfs.api.execute({ op: "readlink", ino: node.ino, at: node.at }, vfs.context(header));
+  return whenDone(result, (target) => reply.data(target));
+}
+
+/** Whether the name is `.tidemark` in the root of a share that has views. */
+export function isReserved(vfs: VfsContext, parent: { readonly slot: number; readonly ino: number }, name: Buffer): boolean {
+  return name.length === VIEWS_NAME.length && vfs.hasViews && vfs.isRoot(parent.slot, parent.ino) && name.equals(VIEWS_NAME);
+}
+
+function refuseReserved(vfs: VfsContext, parent: { readonly slot: number; readonly ino: number }, name: Buffer): void {
+  if (isReserved(vfs, parent, name)) throw FsError.of("EEXIST");
+}

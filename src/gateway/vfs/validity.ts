@@ -1,0 +1,23 @@
+import type { Inode } from "../../domain/inode.ts";
+import type { NodeAttributes, Validity } from "../fuse/attribute-codec.ts";
+
+/**
+ * How long the kernel may keep names and attributes: as good as for ever, since everything that changes them some other way is followed by an
+ * explicit invalidation (`invalidator.ts`). A day, so that a bug there heals.
+ */
+const LONG_SEC = 86_400;
+
+/** Absent names are kept as long as present ones. */
+export const NEGATIVE_SEC = LONG_SEC;
+
+const LIVE_VALIDITY: Validity = { slot: 0, attributesSec: LONG_SEC, entrySec: LONG_SEC };
+
+/** Validity of a node's answer. A view never changes. */
+export function validityOf(slot: number): Validity {
+  return slot === 0 ? LIVE_VALIDITY : { slot, attributesSec: Number.POSITIVE_INFINITY, entrySec: Number.POSITIVE_INFINITY };
+}
+
+/** What the kernel is told of an inode: its number in this mount may differ (the root). */
+export function attributesOf(inode: Inode, number: number): NodeAttributes {
+  return inode.ino === number ? inode : { ...inode, ino: number };
+}

@@ -1,0 +1,44 @@
+import { FsError } from "../../domain/errors.ts";
+import type { FuseOperations } from "../fuse/operations.ts";
+import type { Reply } from "../fuse/reply.ts";
+import { type VfsContext, whenDone } from "./context.ts";
+
+const NUL = Buffer.alloc(1);
+
+/** Extended attributes, POSIX ACLs among them. */
+export function xattrOperations(vfs: VfsContext): FuseOperations {
+  return {
+    getxattr: (request, reply) => {
+      const { header, name, sizeBytes } = request;
+      if (vfs.isViews(header.slot)) throw FsError.of("ENODATA");
+      const node = vfs.node(header.slot, header.ino);
+      const result = vfs.api.execute({ op: "getxattr", ino: node.ino, name, at: node.at }, vfs.context(header));
+      return whenDone(result, (value) => answer(reply, value, sizeBytes));
+    },
+    listxattr: (request, reply) => {
+      const { header, sizeBytes } = request;
+      if (vfs.isViews(header.slot)) return answer(reply, Buffer.alloc(0), sizeBytes);
+      const node = vfs.node(header.slot, header.ino);
+      const result = vfs.api.execute({ op: "listxattr", ino: node.ino, at: node.at }, vfs.context(header));
+      return whenDone(result, (names) => answer(reply, Buffer.concat(names.flatMap((name) => [name, NUL])), sizeBytes));
+    },
+    setxattr: (request, reply) => {
+      const { header, name, value, flags } = request;
+      const ino = vfs.liveNode(header.slot, header.ino);
+      const wanted = { op: "setxattr", ino, name, value, flags, killSgid: request.killSgid } as const;
+      return whenDone(vfs.api.execute(wanted, vfs.context(header)), () => reply.ok());
+    },
+    removexattr: (request, reply) => {
+      const { header, name } = request;
+      const ino = vfs.liveNode(header.slot, header.ino);
+      return whenDone(vfs.api.execute({ op: "removexattr", ino, name }, vfs.context(header)), () => reply.ok());
+    },
+  };
+}
+
+/** As getxattr(2): with size 0 the length is asked for; a value that does not fit is ERANGE. */
+function answer(reply: Reply, value: Buffer, sizeBytes: number): void {
+  if (sizeBytes === 0) reply.xattrSize(value.length);
+  else if (value.length > sizeBytes) throw FsError.of("ERANGE");
+  else reply.data(value);
+}

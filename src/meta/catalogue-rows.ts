@@ -1,0 +1,51 @@
+import { ByteReader, ByteWriter } from "../base/bytes.ts";
+import type { Timestamp } from "../base/clock.ts";
+import type { AppId, Lsn, MountId, ShareId } from "../domain/ids.ts";
+import { plainKey, TABLE } from "./keys.ts";
+
+/** An app as the system app's journal keeps it. `deletedAt` is there while it is deleted. */
+export type AppRow = {
+  readonly id: AppId;
+  /** Number of the app in this data folder. Never given twice. */
+  readonly slot: number;
+  readonly namespace: string;
+  readonly name: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly createdAt: Timestamp;
+  readonly deletedAt?: Timestamp;
+};
+
+/** A mount: kept while it is mounted (so that a new process goes on with it) and, with `persist`, over stops. */
+export type MountRow = {
+  readonly id: MountId;
+  readonly appId: AppId;
+  readonly shareId: ShareId;
+  readonly target: string;
+  /** The moment of a view; absent: live. */
+  readonly at?: Lsn;
+  readonly readOnly: boolean;
+  readonly persist: boolean;
+  readonly allowSuid: boolean;
+  readonly allowDevices: boolean;
+  readonly since: Timestamp;
+};
+
+/** A view slot: the moment that node ids of this slot mean. */
+export type ViewRow = { readonly appId: AppId; readonly lsn: Lsn };
+
+export function appKey(id: AppId): Buffer {
+  return plainKey(TABLE.APP, Buffer.from(id, "hex"));
+}
+
+export function mountKey(id: MountId): Buffer {
+  return plainKey(TABLE.MOUNT, new ByteWriter(4).u32(id).finish());
+}
+
+export function viewKey(slot: number): Buffer {
+  return plainKey(TABLE.VIEW, new ByteWriter(4).u32(slot).finish());
+}
+
+/** The number that ends a mount or view key. */
+export function numberOfKey(key: Buffer): number {
+  return new ByteReader(key, 1).u32();
+}

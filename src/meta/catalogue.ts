@@ -1,0 +1,182 @@
+import { assert } from "../base/assert.ts";
+import { FsError, TidemarkError } from "../domain/errors.ts";
+import type { AppId, Lsn, MountId } from "../domain/ids.ts";
+import type { RequestContext } from "../domain/metadata-api.ts";
+import { RECORD_OP, type RecordOp } from "../domain/record-op.ts";
+import { type AppRef, formatAppRef } from "../domain/share-path.ts";
+import { type AppRow, appKey, type MountRow, mountKey, numberOfKey, type ViewRow, viewKey } from "./catalogue-rows.ts";
+import type { EngineCore } from "./core.ts";
+import { plainKey, prefixEnd, TABLE } from "./keys.ts";
+import { decodeJson, encodeJson } from "./rows.ts";
+
+/** View slots of a data folder: 23 bits of a node id, less 0 (live) and the last (`.tidemark` itself). */
+const VIEW_SLOTS_MAX = 2 ** 23 - 2;
+
+/** Rows of one kind read when the folder is opened; beyond it is not what one folder is for. */
+const ROWS_MAX = 9_000_000;
+
+/**
+ * What a data folder knows besides its apps' own journals: apps, mounts, view slots. Kept in memory; each change is a record of the system app's
+ * journal first. Every method that changes something is one record.
+ */
+export class Catalogue {
+  readonly #core: EngineCore;
+  readonly #apps = new Map<AppId, AppRow>();
+  readonly #mounts = new Map<MountId, MountRow>();
+  readonly #views = new Map<number, ViewRow>();
+  readonly #slots = new Map<string, number>();
+  #nextAppSlot = 1;
+  #nextMount = 1;
+  #nextView = 1;
+
+  constructor(core: EngineCore) {
+    this.#core = core;
+    for (const { value } of this.#rows(TABLE.APP)) {
+      const app = decodeJson<AppRow>(value);
+      this.#apps.set(app.id, app);
+      this.#nextAppSlot = Math.max(this.#nextAppSlot, app.slot + 1);
+    }
+    for (const { value } of this.#rows(TABLE.MOUNT)) {
+      const mount = decodeJson<MountRow>(value);
+      this.#mounts.set(mount.id, mount);
+    }
+    for (const { key, value } of this.#rows(TABLE.VIEW)) {
+      const slot = numberOfKey(key);
+      const view = decodeJson<ViewRow>(value);
+      this.#views.set(slot, view);
+      this.#slots.set(`${view.appId}:${view.lsn}`, slot);
+      this.#nextView = Math.max(this.#nextView, slot + 1);
+    }
+    // Mount numbers are in records for ever: the counter survives the rows.
+    const counter = core.store.get(NEXT_MOUNT);
+    if (counter !== undefined) this.#nextMount = decodeJson<number>(counter);
+  }
+
+  /** Live and deleted. */
+  apps(): AppRow[] {
+    return [...this.#apps.values()];
+  }
+
+  app(id: AppId): AppRow | undefined {
+    return this.#apps.get(id);
+  }
+
+  /**
+   * The app a reference means: the live one of that name, or with an id that one, live or deleted. Throws NOT_FOUND, naming
+   * deleted ones of that name.
+   */
+  find(ref: AppRef): AppRow {
+    const named = this.apps().filter((app) => app.namespace === ref.namespace && app.name === ref.name);
+    const { id } = ref;
+    const found = id === undefined ? named.filter((app) => app.deletedAt === undefined) : named.filter((app) => app.id.startsWith(id));
+    const [first, second] = found;
+    if (second !== undefined) throw new TidemarkError("INVALID_ARGUMENT", `"${formatAppRef(ref)}" means several apps: give more digits of the id`);
+    if (first !== undefined) return first;
+    const deleted = named.filter((app) => app.deletedAt !== undefined).map((app) => `${app.name}@${app.id.slice(0, 8)}`);
+    const hint = deleted.length === 0 ? "see `tidemark app list`" : `deleted ones of that name: ${deleted.join(", ")}`;
+    throw new TidemarkError("NOT_FOUND", `there is no app "${formatAppRef(ref)}": ${hint}`);
+  }
+
+  createApp(app: Omit<AppRow, "slot" | "createdAt">, context: RequestContext): AppRow {
+    this.refuseTakenName(app.namespace, app.name);
+    const tx = this.#core.begin(context);
+    const row = { ...app, slot: this.#nextAppSlot, createdAt: tx.time };
+    this.#nextAppSlot++;
+    return this.#putApp(row, RECORD_OP.APP_CREATE, context);
+  }
+
+  /** Replaces an app's row. `deleted` true or false deletes or undeletes it. */
+  updateApp(
+    app: AppRow,
+    change: { readonly name?: string; readonly labels?: AppRow["labels"]; readonly deleted?: boolean },
+    context: RequestContext,
+  ): AppRow {
+    const name = change.name ?? app.name;
+    const live = !(change.deleted ?? app.deletedAt !== undefined);
+    if (live && (name !== app.name || app.deletedAt !== undefined)) this.refuseTakenName(app.namespace, name);
+    const { deletedAt, ...rest } = app;
+    const deleted = change.deleted === undefined ? deletedAt : change.deleted ? this.#core.clock.now() : undefined;
+    const row = { ...rest, name, labels: change.labels ?? app.labels, ...(deleted === undefined ? {} : { deletedAt: deleted }) };
+    const op = change.deleted === undefined ? RECORD_OP.APP_UPDATE : change.deleted ? RECORD_OP.APP_DELETE : RECORD_OP.APP_UNDELETE;
+    return this.#putApp(row, op, context);
+  }
+
+  refuseTakenName(namespace: string, name: string): void {
+    const taken = this.apps().some((app) => app.namespace === namespace && app.name === name && app.deletedAt === undefined);
+    if (!taken) return;
+    const written = formatAppRef({ namespace, name });
+    throw new TidemarkError("ALREADY_EXISTS", `there is already an app "${written}": choose another name, or delete or rename that one`);
+  }
+
+  #putApp(row: AppRow, op: RecordOp, context: RequestContext): AppRow {
+    const tx = this.#core.begin(context);
+    tx.row(appKey(row.id), encodeJson(row));
+    tx.commit(op, encodeJson(row));
+    this.#apps.set(row.id, row);
+    return row;
+  }
+
+  mounts(): MountRow[] {
+    return [...this.#mounts.values()];
+  }
+
+  /** Records a mount under a number that is never given again. */
+  addMount(mount: Omit<MountRow, "id" | "since">, context: RequestContext): MountRow {
+    const id = this.#nextMount as MountId;
+    assert(id < 2 ** 32, "mount numbers are used up");
+    const tx = this.#core.begin(context);
+    const row = { ...mount, id, since: tx.time };
+    tx.row(mountKey(id), encodeJson(row));
+    tx.row(NEXT_MOUNT, encodeJson(id + 1));
+    tx.commit(RECORD_OP.MOUNT, encodeJson(row));
+    this.#nextMount = id + 1;
+    this.#mounts.set(id, row);
+    return row;
+  }
+
+  removeMount(id: MountId, context: RequestContext): void {
+    const row = this.#mounts.get(id);
+    if (row === undefined) return;
+    const tx = this.#core.begin(context);
+    tx.row(mountKey(id), null);
+    tx.commit(RECORD_OP.UMOUNT, encodeJson(row), { useReserve: true });
+    this.#mounts.delete(id);
+  }
+
+  /** The moment of a view slot, if it is one of this app. */
+  lsnOf(appId: AppId, slot: number): Lsn | undefined {
+    const view = this.#views.get(slot);
+    return view?.appId === appId ? view.lsn : undefined;
+  }
+
+  /** The slot of a moment, made if there is none. Throws FsError ENOSPC when all are taken. */
+  slotOf(appId: AppId, lsn: Lsn, context: RequestContext): number {
+    const known = this.#slots.get(`${appId}:${lsn}`);
+    if (known !== undefined) return known;
+    const slot = this.#nextView;
+    if (slot > VIEW_SLOTS_MAX) throw new FsError("ENOSPC", "all view slots of this data folder are used");
+    const view = { appId, lsn };
+    const tx = this.#core.begin(context);
+    tx.row(viewKey(slot), encodeJson(view));
+    tx.commit(RECORD_OP.VIEW_SLOT, encodeJson({ slot, ...view }));
+    this.#nextView = slot + 1;
+    this.#views.set(slot, view);
+    this.#slots.set(`${appId}:${lsn}`, slot);
+    return slot;
+  }
+
+  *#rows(table: number): Generator<{ key: Buffer; value: Buffer }> {
+    let gte = plainKey(table);
+    const lt = prefixEnd(gte);
+    for (let read = 0; read < ROWS_MAX; ) {
+      const rows = this.#core.store.range({ gte, lt, limit: 1000 });
+      yield* rows;
+      read += rows.length;
+      const last = rows.at(-1);
+      if (last === undefined || rows.length < 1000) return;
+      gte = Buffer.concat([last.key, Buffer.alloc(1)]);
+    }
+  }
+}
+
+const NEXT_MOUNT = plainKey(TABLE.COUNTER, Buffer.from("next-mount"));

@@ -1,0 +1,223 @@
+import { unreachable } from "../base/assert.ts";
+import { FsError } from "../domain/errors.ts";
+import type { MountId } from "../domain/ids.ts";
+import type {
+  Invalidation,
+  MetadataApi,
+  ReadRequest,
+  ReplyMap,
+  ReplyOf,
+  Request,
+  RequestContext,
+  StatFs,
+  WriteRequest,
+} from "../domain/metadata-api.ts";
+import { RECORD_OP } from "../domain/record-op.ts";
+import type { EngineCore } from "./core.ts";
+import { inodeOfDetail, readRangeDetail } from "./detail.ts";
+import { create, mkdir, mknod, symlink, tmpfile } from "./ops/create.ts";
+import { forget, reap } from "./ops/forget.ts";
+import { link, rename, rmdir, unlink } from "./ops/names.ts";
+import { getxattr, listxattr, lookup, lseek, read, readlink } from "./ops/read.ts";
+import { readdir } from "./ops/readdir.ts";
+import { setattr } from "./ops/setattr.ts";
+import { copyRange, fallocate, write } from "./ops/write.ts";
+import { removexattr, setxattr } from "./ops/xattr.ts";
+
+/** Memory of rows not yet applied at which writers begin to wait: about 100,000 rows, two seconds of the fastest create storm. */
+export const PENDING_BYTES_MAX = 48 * 1024 * 1024;
+
+export type EngineOptions = {
+  readonly core: EngineCore;
+  /** Resolves when the applier has made room in the overlay. */
+  readonly waitForRoom: () => Promise<void>;
+  /** Space of the disk, for statfs. */
+  readonly diskSpace: () => { readonly totalBytes: bigint; readonly freeBytes: bigint };
+  /** Called once, when `close` ran everything else. */
+  readonly onClose: () => Promise<void>;
+};
+
+type AnyReply = ReplyMap[keyof ReplyMap];
+
+/** The engine of one app behind its port: dispatch, the duplicate table, back-pressure. What requests mean is in `ops/`. */
+export class Engine implements MetadataApi {
+  readonly core: EngineCore;
+  readonly #options: EngineOptions;
+  #closing: Promise<void> | undefined;
+  /** Times a writer had to wait for the applier. */
+  stallCount = 0;
+  /** How long writers waited for it, together. */
+  stallMs = 0;
+
+  constructor(options: EngineOptions) {
+    this.core = options.core;
+    this.#options = options;
+  }
+
+  execute<R extends Request>(request: R, context: RequestContext): ReplyOf<R> | Promise<ReplyOf<R>> {
+    // The switches below answer each `op` with its own type; the compiler can't follow that through a generic union.
+    return this.#dispatch(request, context) as ReplyOf<R> | Promise<ReplyOf<R>>;
+  }
+
+  subscribe(listener: (invalidation: Invalidation) => void): () => void {
+    return this.core.subscribe(listener);
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#options.onClose();
+    return this.#closing;
+  }
+
+  /** A mount of a share of this app begins; `resumed`: it goes on under a new process. */
+  attachMount(mount: MountId, options: { readonly resumed: boolean }): void {
+    this.core.holders.attach(mount, options);
+  }
+
+  /** A mount has ended: orphans that only it held end too. */
+  detachMount(mount: MountId, context: RequestContext): void {
+    for (const ino of this.core.holders.detach(mount)) reap(this.core, ino, context);
+  }
+
+  /** Ends orphans whose mounts no longer exist. Called once all mounts that go on are attached. */
+  reapAbandoned(context: RequestContext): void {
+    for (const ino of this.core.holders.abandoned()) reap(this.core, ino, context);
+  }
+
+  #dispatch(request: Request, context: RequestContext): AnyReply | Promise<AnyReply> {
+    if (this.#closing !== undefined) throw new FsError("EIO", "the service is stopping");
+    switch (request.op) {
+      case "lookup":
+        return this.#held(context, lookup(this.core, request), request.at);
+      case "readdir":
+        return this.#heldAll(context, readdir(this.core, request), request);
+      case "getattr":
+        return this.core.inodeAt(request.ino, request.at);
+      case "readlink":
+        return readlink(this.core, request);
+      case "getxattr":
+        return getxattr(this.core, request);
+      case "listxattr":
+        return listxattr(this.core, request);
+      case "read":
+        return read(this.core, request);
+      case "lseek":
+        return lseek(this.core, request);
+      case "statfs":
+        return this.#statfs();
+      case "fsync":
+        this.core.inode(request.ino);
+        return this.core.journal.sync(this.core.lastLsn).then(() => undefined);
+      case "forget":
+        return forget(this.core, request.ino, context);
+      default:
+        return this.#mutate(request, context);
+    }
+  }
+
+  #mutate(request: Mutation, context: RequestContext): AnyReply | Promise<AnyReply> {
+    if (context.resent) {
+      const found = this.#answerAgain(context);
+      if (found !== undefined) return found.reply;
+    }
+    if (this.core.store.pendingBytes > PENDING_BYTES_MAX) return this.#mutateLater(request, context);
+    return this.#run(request, context);
+  }
+
+  /** Back-pressure: slows the writer, not the loop. The data is borrowed only for this turn, so it is copied here. */
+  async #mutateLater(request: Mutation, context: RequestContext): Promise<AnyReply> {
+    const kept = request.op === "write" ? { ...request, data: Buffer.from(request.data) } : request;
+    this.stallCount++;
+    const sinceMs = this.core.clock.monotonicMs();
+    while (this.core.store.pendingBytes > PENDING_BYTES_MAX) await this.#options.waitForRoom();
+    this.stallMs += this.core.clock.monotonicMs() - sinceMs;
+    return this.#run(kept, context);
+  }
+
+  #run(request: Mutation, context: RequestContext): AnyReply {
+    const { core } = this;
+    switch (request.op) {
+      case "mknod":
+        return this.#held(context, mknod(core, request, context));
+      case "create":
+        return this.#held(context, create(core, request, context));
+      case "mkdir":
+        return this.#held(context, mkdir(core, request, context));
+      case "symlink":
+        return this.#held(context, symlink(core, request, context));
+      case "link":
+        return this.#held(context, link(core, request, context));
+      case "tmpfile":
+        return this.#held(context, tmpfile(core, request, context));
+      case "unlink":
+        return unlink(core, request, context);
+      case "rmdir":
+        return rmdir(core, request, context);
+      case "rename":
+        return rename(core, request, context);
+      case "write":
+        return write(core, request, context);
+      case "setattr":
+        return setattr(core, request, context);
+      case "fallocate":
+        return fallocate(core, request, context);
+      case "copyRange":
+        return copyRange(core, request, context);
+      case "setxattr":
+        return setxattr(core, request, context);
+      case "removexattr":
+        return removexattr(core, request, context);
+      default:
+        return unreachable(request);
+    }
+  }
+
+  /** Notes that the mount's kernel is being told of the inode. */
+  #held(context: RequestContext, inode: ReplyMap["lookup"], at = Number.MAX_SAFE_INTEGER): ReplyMap["lookup"] {
+    if (context.actor.mountId !== 0 && at === Number.MAX_SAFE_INTEGER) this.core.holders.hold(context.actor.mountId, inode.ino);
+    return inode;
+  }
+
+  #heldAll(context: RequestContext, reply: ReplyMap["readdir"], request: ReadRequest & { op: "readdir" }): ReplyMap["readdir"] {
+    if (request.plus) for (const entry of reply.entries) if (entry.inode !== undefined) this.#held(context, entry.inode, request.at);
+    return reply;
+  }
+
+  /** A request that the dead process may have carried out: if its record is there, the reply is rebuilt from it. */
+  #answerAgain(context: RequestContext): { readonly reply: AnyReply } | undefined {
+    const found = this.core.recent.find(context.actor.mountId, context.unique);
+    if (found === undefined) return undefined;
+    switch (found.op) {
+      case RECORD_OP.CREATE:
+      case RECORD_OP.MKNOD:
+      case RECORD_OP.MKDIR:
+      case RECORD_OP.SYMLINK:
+      case RECORD_OP.LINK:
+      case RECORD_OP.TMPFILE:
+        return { reply: this.#held(context, this.core.inode(inodeOfDetail(found.detail))) };
+      case RECORD_OP.SETATTR:
+        return { reply: this.core.inode(inodeOfDetail(found.detail)) };
+      case RECORD_OP.WRITE:
+        return { reply: Number(readRangeDetail(found.detail).length) };
+      case RECORD_OP.COPY_RANGE:
+        return { reply: readRangeDetail(found.detail).length };
+      default:
+        return { reply: undefined };
+    }
+  }
+
+  #statfs(): StatFs {
+    const { totalBytes, freeBytes } = this.#options.diskSpace();
+    const blockBytes = 4096;
+    const live = this.core.counters.liveBytes > 0n ? this.core.counters.liveBytes : 0n;
+    const total = live + freeBytes < totalBytes ? live + freeBytes : totalBytes;
+    return {
+      blockBytes,
+      blocksTotal: total / BigInt(blockBytes),
+      blocksFree: freeBytes / BigInt(blockBytes),
+      inodesTotal: 2n ** 40n,
+      inodesFree: 2n ** 40n - BigInt(this.core.nextInode),
+    };
+  }
+}
+
+type Mutation = Exclude<WriteRequest, { op: "fsync" } | { op: "forget" }>;

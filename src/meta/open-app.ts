@@ -1,0 +1,139 @@
+import type { Clock } from "../base/clock.ts";
+import type { Log } from "../base/log.ts";
+import type { AppId, Lsn } from "../domain/ids.ts";
+import type { RequestContext } from "../domain/metadata-api.ts";
+import { Journal } from "../journal/journal.ts";
+import type { JournalLimits } from "../journal/limits.ts";
+import type { KvStore } from "../kv/kv-store.ts";
+import { Applier, type ApplyBackend, LocalApplyBackend } from "./applier.ts";
+import { EngineCore } from "./core.ts";
+import { decodeApplied, emptyCounters } from "./counters.ts";
+import { Engine } from "./engine.ts";
+import { plainKey, prefixEnd, TABLE } from "./keys.ts";
+import { RowStore } from "./row-store.ts";
+
+export type DiskSpace = { readonly totalBytes: bigint; readonly freeBytes: bigint };
+
+export type OpenAppOptions = {
+  readonly appId: AppId;
+  /** The app's number in this data folder: the prefix of its rows in the KV. */
+  readonly slot: number;
+  /** The folder of the app's journal. */
+  readonly folder: string;
+  readonly kv: KvStore;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly diskSpace: () => DiskSpace;
+  /** Absent: rows are applied in this process. */
+  readonly backend?: (store: RowStore) => ApplyBackend;
+  readonly journalLimits?: Partial<JournalLimits>;
+};
+
+/** Who the service itself is in the journal. */
+export const SERVICE_CONTEXT: RequestContext = {
+  actor: { mountId: 0 as RequestContext["actor"]["mountId"], uid: 0, gid: 0, pid: 0, label: "service" },
+  unique: 0,
+  resent: false,
+};
+
+/** A count above this is shown as this. */
+const SNAPSHOTS_COUNTED_MAX = 10_000;
+
+/** Everything of one app that runs: journal, rows, engine, applier. */
+export class OpenApp {
+  readonly id: AppId;
+  readonly slot: number;
+  readonly journal: Journal;
+  readonly store: RowStore;
+  readonly core: EngineCore;
+  readonly engine: Engine;
+  readonly applier: Applier;
+
+  private constructor(
+    options: OpenAppOptions,
+    parts: { journal: Journal; store: RowStore; core: EngineCore; engine: Engine; applier: Applier },
+  ) {
+    this.id = options.appId;
+    this.slot = options.slot;
+    this.journal = parts.journal;
+    this.store = parts.store;
+    this.core = parts.core;
+    this.engine = parts.engine;
+    this.applier = parts.applier;
+  }
+
+  /**
+   * Opens an app: what the KV reached, then the journal's records after it. Throws TidemarkError DATA_DAMAGED or DATA_FOLDER_FOREIGN,
+   * KvError. `close` of the engine (or of this) ends it.
+   */
+  static async open(options: OpenAppOptions): Promise<OpenApp> {
+    const { kv, slot, log, clock } = options;
+    const bare = new RowStore({ kv, slot, appliedLsn: 0 as Lsn });
+    const appliedRow = bare.get(plainKey(TABLE.APPLIED));
+    const applied = appliedRow === undefined ? { lsn: 0, counters: emptyCounters() } : decodeApplied(appliedRow);
+    const store = new RowStore({ kv, slot, appliedLsn: applied.lsn as Lsn });
+    const core = new EngineCore({
+      store,
+      clock,
+      seed: Number.parseInt(options.appId.slice(0, 8), 16) | 0,
+      counters: { ...applied.counters },
+    });
+    const journal = await Journal.open({
+      folder: options.folder,
+      appId: options.appId,
+      clock,
+      log,
+      appliedLsn: applied.lsn as Lsn,
+      onRecord: (record) => core.recover(record),
+      ...(options.journalLimits === undefined ? {} : { limits: options.journalLimits }),
+    });
+    core.start(journal);
+    await rememberRecent(core, journal, applied.lsn as Lsn);
+    const backend = options.backend?.(store) ?? new LocalApplyBackend(kv, store, slot);
+    const applier = new Applier({ appId: options.appId, backend, store, log, counters: applied.counters });
+    const stop = journal.onDurable((lsn) => applier.durable(lsn));
+    applier.durable(journal.durableLsn);
+    const engine = new Engine({
+      core,
+      diskSpace: options.diskSpace,
+      waitForRoom: () => {
+        const next = applier.nextBatch();
+        return journal.sync(core.lastLsn).then(() => next);
+      },
+      onClose: async () => {
+        await journal.sync(core.lastLsn).catch((error: unknown) => log.error("the last sync failed", { error: String(error) }));
+        stop();
+        await applier.close();
+        await journal.close();
+      },
+    });
+    return new OpenApp(options, { journal, store, core, engine, applier });
+  }
+
+  /** Snapshots there are now, at most as many as one may list. */
+  snapshotCount(): number {
+    const gte = plainKey(TABLE.SNAPSHOT);
+    return this.store.range({ gte, lt: prefixEnd(gte), limit: SNAPSHOTS_COUNTED_MAX }).length;
+  }
+
+  close(): Promise<void> {
+    return this.engine.close();
+  }
+}
+
+/** Records before the applied LSN that were the last ones may be asked for again too: the duplicate table begins with them. */
+async function rememberRecent(core: EngineCore, journal: Journal, applied: Lsn): Promise<void> {
+  const oldest = journal.segments()[0]?.segment;
+  if (oldest === undefined) return;
+  const from = Math.max(oldest, applied - RECENT_RECORDS + 1);
+  if (from > applied) return;
+  const { recent } = core;
+  for await (const record of journal.readRecords(from as Lsn, applied)) {
+    if (recent.find(record.actor.mountId, record.unique) === undefined) {
+      recent.remember(record.actor.mountId, record.unique, record.op, record.detail);
+    }
+  }
+}
+
+/** More than a kernel can have in flight: `max_background`, and one for each thread of the applications. */
+const RECENT_RECORDS = 4096;

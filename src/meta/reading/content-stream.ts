@@ -1,0 +1,75 @@
+import { CONTENT_PIECE_BYTES_MAX } from "../../domain/admin-call.ts";
+import type { Lsn } from "../../domain/ids.ts";
+import { CHUNK_BYTES, chunkOffset } from "../content.ts";
+import type { EngineCore } from "../core.ts";
+import type { Run } from "../extent-list.ts";
+import type { InodeRow } from "../rows.ts";
+import type { Work } from "./work.ts";
+
+/** A piece of content. */
+export type Piece = { readonly offset: bigint; readonly bytes: Buffer };
+
+/** A run of stored bytes of a file, and its place in the file. Holes are left out. */
+export type FileRun = { readonly offset: bigint; readonly run: Run };
+
+const CHUNK_BYTES_BIG = BigInt(CHUNK_BYTES);
+
+/** The stored runs of [from, to) of a file as of `at`, a chunk at a time, in order; chunks without any are leapt over. `row` is the file as of `at`. */
+export function* chunksOfRuns(core: EngineCore, row: InodeRow, at: Lsn, range: { from: bigint; to: bigint }): Generator<FileRun[]> {
+  const to = range.to < row.size ? range.to : row.size;
+  let offset = range.from;
+  if (row.contentId === 0) return;
+  while (offset < to) {
+    const chunk = Number(offset / CHUNK_BYTES_BIG);
+    const next = core.content.nextChunk(row.contentId, chunk);
+    if (next === undefined) return;
+    if (next > chunk) {
+      offset = chunkOffset(next);
+      continue;
+    }
+    const chunkEnd = chunkOffset(chunk) + CHUNK_BYTES_BIG;
+    const end = chunkEnd < to ? chunkEnd : to;
+    const runs = core.content.runs(row.contentId, offset, end - offset, at).filter(({ run }) => run.segment !== 0);
+    if (runs.length > 0) yield runs;
+    offset = end;
+  }
+}
+
+/**
+ * The stored bytes of [from, to) of a file as of `at`, ascending, holes left out, in pieces of at most CONTENT_PIECE_BYTES_MAX that belong to the caller. Small
+ * neighbours come together. Throws FsError EIO where bytes are missing or damaged.
+ */
+export async function* contentPieces(
+  core: EngineCore,
+  row: InodeRow,
+  at: Lsn,
+  range: { readonly from: bigint; readonly to: bigint; readonly work: Work },
+): AsyncGenerator<Piece> {
+  let start = 0n;
+  let bytes = 0;
+  let held: Buffer[] = [];
+  for (const runs of chunksOfRuns(core, row, at, range)) {
+    for (const { offset, run } of runs) {
+      for (let skip = 0; skip < run.length; ) {
+        if (range.work.due) await range.work.pause();
+        const isNeighbour = held.length > 0 && start + BigInt(bytes) === offset + BigInt(skip);
+        if (held.length > 0 && (!isNeighbour || bytes === CONTENT_PIECE_BYTES_MAX)) {
+          yield { offset: start, bytes: Buffer.concat(held) };
+          held = [];
+          bytes = 0;
+        }
+        if (held.length === 0) start = offset + BigInt(skip);
+        const length = Math.min(run.length - skip, CONTENT_PIECE_BYTES_MAX - bytes);
+        held.push(await readRun(core, run, skip, length));
+        bytes += length;
+        skip += length;
+      }
+    }
+  }
+  if (held.length > 0) yield { offset: start, bytes: Buffer.concat(held) };
+}
+
+async function readRun(core: EngineCore, run: Run, skip: number, length: number): Promise<Buffer> {
+  const { segment, dataStart, dataLength } = run;
+  return core.journal.readData({ segment, dataStart, dataLength, skip: run.skip + skip, length });
+}

@@ -1,0 +1,288 @@
+import { assert } from "../base/assert.ts";
+import { ByteWriter } from "../base/bytes.ts";
+import type { Timestamp } from "../base/clock.ts";
+import { FsError } from "../domain/errors.ts";
+import { type ContentId, INODE_ID_MAX, type InodeId, type Lsn } from "../domain/ids.ts";
+import type { Dentry } from "../domain/inode.ts";
+import type { Invalidation, RequestContext } from "../domain/metadata-api.ts";
+import type { RecordOp } from "../domain/record-op.ts";
+import type { RowOp } from "../journal/record.ts";
+import { dentryCacheKey, type EngineCore, INODES_RESERVED, NEXT_INODE } from "./core.ts";
+import { encodeOrphan } from "./holders.ts";
+import * as keys from "./keys.ts";
+import {
+
+  decodeSince,
+  encodeCut,
+  encodeDentry,
+  encodeExtents,
+  encodeInode,
+  encodeLsn,
+  encodeSince,
+  type Extent,
+  type InodeRow,
+} from "./rows.ts";
+
+/** Estimated bytes of a record's body beside its data, for deciding whether it still fits the segment. */
+const BODY_BYTES_ESTIMATE = 2048;
+
+type Change = { readonly before: InodeRow | undefined; after: InodeRow | null };
+
+/**
+ * One change in the making: collects the rows of the next record, then appends it and makes it visible. Each now row it supersedes gets its
+ * past row here, so that the journal alone says everything.
+ *
+ * Nothing is visible to others before `commit`, except the extents that `addExtents` and `cut` put into cached chunks (M3).
+ */
+export class Transaction {
+  readonly lsn: Lsn;
+  readonly time: Timestamp;
+  readonly context: RequestContext;
+  readonly #core: EngineCore;
+  readonly #rows: RowOp[] = [];
+  readonly #inodes = new Map<number, Change>();
+  readonly #dentries = new Map<string, Dentry | null>();
+  readonly #invalidations: Invalidation[] = [];
+  readonly #orphaned: { ino: InodeId; mounts: Parameters<EngineCore["holders"]["orphaned"]>[1] }[] = [];
+  readonly #settled: InodeId[] = [];
+  #nextInode: number;
+  #place: { lsn: Lsn; segment: number; dataStart: number } | undefined;
+
+  constructor(core: EngineCore, context: RequestContext, time: Timestamp) {
+    this.#core = core;
+    this.context = context;
+    this.time = time;
+    this.lsn = (core.lastLsn + 1) as Lsn;
+    this.#nextInode = core.nextInode;
+  }
+
+  // --- inodes --------------------------------------------------------------------------------------------------------
+
+  /** The inode as this transaction has it. Throws ESTALE. */
+  inode(ino: number): InodeRow {
+    const change = this.#inodes.get(ino);
+    if (change === undefined) return this.#core.inode(ino);
+    if (change.after === null) throw FsError.of("ESTALE");
+    return change.after;
+  }
+
+  /** A number for a new inode. Throws ENOSPC when 2^40 have been given out. */
+  allocateInode(): InodeId {
+    const ino = this.#nextInode++;
+    if (ino > INODE_ID_MAX) throw new FsError("ENOSPC", "all 2^40 inode numbers of this app are used");
+    return ino as InodeId;
+  }
+
+  /** Puts a new state of an inode, or a new inode. `since` becomes this record's LSN. */
+  put(inode: InodeRow): InodeRow {
+    const after = { ...inode, since: this.lsn };
+    const change = this.#inodes.get(inode.ino);
+    if (change !== undefined) change.after = after;
+    else this.#inodes.set(inode.ino, { before: inode.since === 0 ? undefined : this.#core.inode(inode.ino), after });
+    return after;
+  }
+
+  /** Ends an inode: only its past is left. */
+  remove(ino: InodeId): void {
+    const change = this.#inodes.get(ino);
+    if (change !== undefined) change.after = null;
+    else this.#inodes.set(ino, { before: this.#core.inode(ino), after: null });
+  }
+
+  // --- names ---------------------------------------------------------------------------------------------------------
+
+  addDentry(parent: InodeId, name: Buffer, ino: InodeId, type: number): void {
+    const dentry = { ino, type, since: this.lsn };
+    this.#row(keys.dentryKey(parent, this.#core.hash(name), name), encodeDentry(dentry));
+    this.#row(keys.parentKey(ino, parent, name), encodeSince(this.lsn));
+    this.#dentries.set(dentryCacheKey(parent, name), dentry);
+    if (this.#core.hasListeners) this.#tellEntry(parent, name);
+  }
+
+  /** Ends a name that is there now. */
+  removeDentry(parent: InodeId, name: Buffer, dentry: Dentry): void {
+    const hash = this.#core.hash(name);
+    const parentKey = keys.parentKey(dentry.ino, parent, name);
+    this.#row(keys.dentryKey(parent, hash, name), null);
+    this.#row(parentKey, null);
+    const value = encodeDentry(dentry);
+    this.#row(keys.dentryPastKey(parent, hash, name, this.lsn), value);
+    this.#row(keys.dentryEndedKey(parent, this.lsn, hash, name), value);
+    this.#row(keys.parentPastKey(dentry.ino, this.lsn, parent, name), encodeSince(dentry.since));
+    this.#dentries.set(dentryCacheKey(parent, name), null);
+    if (this.#core.hasListeners) this.#tellEntry(parent, name);
+  }
+
+  // --- xattrs --------------------------------------------------------------------------------------------------------
+
+  /** Puts an xattr and answers the change of the inode's count (0 or 1). */
+  putXattr(ino: InodeId, name: Buffer, value: Uint8Array): 0 | 1 {
+    const key = keys.xattrKey(ino, name);
+    const before = this.#core.store.get(key);
+    if (before !== undefined) this.#pastXattr(ino, name, before);
+    this.#row(key, encodeSince(this.lsn, value));
+    return before === undefined ? 1 : 0;
+  }
+
+  /** Removes an xattr if it is there, and answers the change of the inode's count (0 or -1). */
+  removeXattr(ino: InodeId, name: Buffer): 0 | -1 {
+    const key = keys.xattrKey(ino, name);
+    const before = this.#core.store.get(key);
+    if (before === undefined) return 0;
+    this.#pastXattr(ino, name, before);
+    this.#row(key, null);
+    return -1;
+  }
+
+  /** Ends all xattrs of an inode that goes. */
+  removeXattrs(inode: InodeRow): void {
+    if (inode.xattrCount === 0) return;
+    const prefix = keys.inoPrefix(keys.TABLE.XATTR, inode.ino);
+    for (const row of this.#core.store.range({ gte: prefix, lt: keys.prefixEnd(prefix), limit: inode.xattrCount + 1 })) {
+      const name = row.key.subarray(prefix.length) as Buffer;
+      this.#pastXattr(inode.ino, name, row.value);
+      this.#row(row.key, null);
+    }
+  }
+
+  #pastXattr(ino: InodeId, name: Buffer, value: Buffer): void {
+    if (decodeSince(value).since === this.lsn) return;
+    this.#row(keys.xattrPastKey(ino, name, this.lsn), value);
+  }
+
+  // --- content -------------------------------------------------------------------------------------------------------
+
+  /** Where this record's data will be. Call it before making extents of it. */
+  place(dataLength: number): { readonly segment: number; readonly dataStart: number } {
+    assert(this.#place === undefined, "placed twice");
+    const place = this.#core.journal.place(dataLength, BODY_BYTES_ESTIMATE);
+    this.#place = place;
+    return place;
+  }
+
+  /** Adds a slice of `extents` to a chunk; `isNew` as in `ContentMap.added`. At most one call for each chunk. */
+  addExtents(content: ContentId, chunk: number, extents: readonly Extent[], isNew: boolean): void {
+    this.#row(keys.chunkKey(keys.TABLE.SLICE, content, chunk, this.lsn), encodeExtents(extents));
+    const checkpoint = this.#core.content.added(content, chunk, extents, isNew);
+    if (checkpoint !== undefined) {
+      this.#row(keys.chunkKey(keys.TABLE.CHECKPOINT, content, chunk, this.lsn), encodeExtents(checkpoint));
+    }
+  }
+
+  /** Makes [from, to) a hole, before the extents of this record. At most one call. */
+  cut(content: ContentId, from: bigint, to: bigint, fileSize: bigint): void {
+    if (content === 0 || from >= to) return;
+    this.#row(keys.cutKey(content, this.lsn), encodeCut(from, to));
+    this.#core.content.cut(content, from, to, fileSize);
+  }
+
+  // --- orphans -------------------------------------------------------------------------------------------------------
+
+  /** The inode lost its last name: it stays while a kernel may hold it, else it ends with this record. */
+  unlinked(inode: InodeRow): void {
+    const mounts = this.#core.holders.of(inode.ino);
+    if (mounts.length === 0) {
+      this.removeXattrs(inode);
+      this.remove(inode.ino);
+      return;
+    }
+    this.#row(keys.orphanKey(inode.ino), encodeOrphan(this.lsn, mounts));
+    this.#orphaned.push({ ino: inode.ino, mounts });
+  }
+
+  /** An orphan has a name again, or ends. */
+  settled(ino: InodeId): void {
+    if (!this.#core.holders.isOrphan(ino)) return;
+    this.#row(keys.orphanKey(ino), null);
+    this.#settled.push(ino);
+  }
+
+  // --- other rows and news -------------------------------------------------------------------------------------------
+
+  /** Puts (or with null deletes) a row of the engine's other tables as it is. */
+  row(key: Buffer, value: Buffer | null): void {
+    this.#row(key, value);
+  }
+
+  /** Tells other mounts that an inode's attributes, or with `data` its content, changed. */
+  tellInode(ino: InodeId, data: boolean): void {
+    if (this.#core.hasListeners) {
+      this.#invalidations.push({ kind: "inode", ino, data, excluding: this.context.actor.mountId });
+    }
+  }
+
+  #tellEntry(parent: InodeId, name: Buffer): void {
+    this.#invalidations.push({ kind: "entry", parent, name: Buffer.from(name), excluding: this.context.actor.mountId });
+  }
+
+  /**
+   * Appends the record and makes it visible. Throws FsError ENOSPC or EIO with nothing changed.
+   * `useReserve`: the operation gives space back, so it may use what is kept for a full disk.
+   */
+  commit(op: RecordOp, detail: Buffer, options: { readonly data?: Uint8Array; readonly useReserve?: boolean } = {}): Lsn {
+    const core = this.#core;
+    this.#finishRows();
+    const data = options.data ?? null;
+    if (this.#place === undefined) core.journal.place(data?.length ?? 0, BODY_BYTES_ESTIMATE);
+    const { actor, unique } = this.context;
+    try {
+      const draft = { op, time: this.time, actor, unique, detail, rows: this.#rows, data };
+      const lsn = core.journal.append(draft, { useReserve: options.useReserve ?? false });
+      assert(lsn === this.lsn, "another record came between");
+    } catch (error) {
+      core.appendFailed();
+      throw error;
+    }
+    core.committed(this.lsn, this.#rows);
+    core.recent.remember(actor.mountId, unique, op, detail);
+    this.#updateCaches();
+    for (const invalidation of this.#invalidations) core.tell(invalidation);
+    return this.lsn;
+  }
+
+  #finishRows(): void {
+    const core = this.#core;
+    for (const [ino, change] of this.#inodes) {
+      const key = keys.inodeKey(ino);
+      if (change.after !== null) this.#row(key, encodeInode(change.after));
+      else if (change.before !== undefined) this.#row(key, null);
+      if (change.before !== undefined) this.#row(keys.inodePastKey(ino, this.lsn), encodeInode(change.before));
+    }
+    if (this.#nextInode > core.inodesReservedTo) {
+      const reservedTo = Math.min(this.#nextInode + INODES_RESERVED, INODE_ID_MAX + 1);
+      this.#row(keys.plainKey(keys.TABLE.COUNTER, NEXT_INODE), new ByteWriter(8).u40(Math.min(reservedTo, INODE_ID_MAX)).finish());
+      this.#reservedTo = reservedTo;
+    }
+    const indexed = core.timeIndexRow(this.time);
+    if (indexed !== undefined) {
+      this.#row(keys.timeKey(indexed.era, this.time.sec, this.time.nsec), encodeLsn(this.lsn));
+      this.#era = indexed.era;
+    }
+  }
+
+  #reservedTo = 0;
+  #era = -1;
+
+  #updateCaches(): void {
+    const core = this.#core;
+    for (const [ino, change] of this.#inodes) {
+      if (change.after === null) core.inodes.delete(ino);
+      else core.inodes.set(ino, change.after);
+    }
+    for (const [key, dentry] of this.#dentries) core.dentries.set(key, dentry);
+    for (const { ino, mounts } of this.#orphaned) core.holders.orphaned(ino, mounts);
+    for (const ino of this.#settled) core.holders.settled(ino);
+    core.nextInode = this.#nextInode;
+    if (this.#reservedTo > 0) core.inodesReservedTo = this.#reservedTo;
+    core.lastTime = this.time;
+    if (this.#era >= 0) {
+      core.era = this.#era;
+      core.lastIndexedTime = this.time;
+    }
+  }
+
+  #row(key: Buffer, value: Buffer | null): void {
+    this.#rows.push({ key, value });
+  }
+}
+

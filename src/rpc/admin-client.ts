@@ -1,0 +1,171 @@
+import type { Clock } from "../base/clock.ts";
+import type { AdminApi } from "../domain/admin-api.ts";
+import type { CatalogueApi, MountApi, SnapshotApi } from "../domain/admin-catalogue.ts";
+import type { HistoryApi, ReadingApi } from "../domain/admin-reading.ts";
+import type { RestoreApi } from "../domain/admin-restore.ts";
+import type { StatusApi } from "../domain/admin-status.ts";
+import {
+  deletedFilters,
+  fromApp,
+  fromMount,
+  fromShare,
+  fromSnapshot,
+  toMountRequest,
+  viewsOptions,
+} from "./codec/catalogue.ts";
+import { fromResolvedMoment, toMoment, toSharePath } from "./codec/common.ts";
+import { fromDiffEntry, fromLogRecord, fromVersion, toLogRequest } from "./codec/history.ts";
+import { fromExportItem, fromListEntry, fromResolvedPath, fromStat, toReadAt } from "./codec/reading.ts";
+import { fromPlanItem, fromProgress, fromRestoreInfo, toTask } from "./codec/restore.ts";
+import { fromAppStatus, fromServiceStatus } from "./codec/status.ts";
+import { buffer, maybe } from "./codec/values.ts";
+import { CatalogueService, MountService, SnapshotService } from "./gen/tidemark/v1/catalogue_pb.ts";
+import { HistoryService } from "./gen/tidemark/v1/history_pb.ts";
+import { ReadingService } from "./gen/tidemark/v1/reading_pb.ts";
+import { RestoreService } from "./gen/tidemark/v1/restore_pb.ts";
+import { StatusService } from "./gen/tidemark/v1/status_pb.ts";
+import { GrpcCaller } from "./grpc-caller.ts";
+
+/** AdminApi of a service that listens on a Unix socket: the other end of AdminServer. */
+export class AdminClient implements AdminApi {
+  readonly catalogue: CatalogueApi;
+  readonly snapshots: SnapshotApi;
+  readonly mounts: MountApi;
+  readonly reading: ReadingApi;
+  readonly history: HistoryApi;
+  readonly restores: RestoreApi;
+  readonly status: StatusApi;
+  readonly #caller: GrpcCaller;
+
+  /** Connects at the first call. UNAVAILABLE, then or now, when no service listens at `socketPath`. */
+  constructor(options: { socketPath: string; clock: Clock }) {
+    const caller = new GrpcCaller(options);
+    this.#caller = caller;
+    this.catalogue = catalogueClient(caller);
+    this.snapshots = snapshotClient(caller);
+    this.mounts = mountClient(caller);
+    this.reading = readingClient(caller);
+    this.history = historyClient(caller);
+    this.restores = restoreClient(caller);
+    this.status = statusClient(caller);
+  }
+
+  /** Ends the connection; calls that run fail. */
+  close(): void {
+    this.#caller.close();
+  }
+}
+
+function catalogueClient(caller: GrpcCaller): CatalogueApi {
+  const { method } = CatalogueService;
+  return {
+    createApp: async ({ labels, ...request }, options) =>
+      fromApp((await caller.unary(method.createApp, { ...request, labels: { ...labels } }, options)).app),
+    listApps: ({ namespace, labels, deleted }, options) => {
+      const request = { namespace, labels: { ...labels }, deleted: deletedFilters.to(deleted) };
+      return map(caller.stream(method.listApps, request, options), (page) => page.apps.map(fromApp));
+    },
+    updateApp: async ({ app, name, labels }, options) => {
+      const request = { app, name, labels: maybe(labels, (all) => ({ labels: { ...all } })) };
+      return fromApp((await caller.unary(method.updateApp, request, options)).app);
+    },
+    deleteApp: async (request, options) => fromApp((await caller.unary(method.deleteApp, request, options)).app),
+    undeleteApp: async (request, options) => fromApp((await caller.unary(method.undeleteApp, request, options)).app),
+    createShare: async ({ views, ...request }, options) =>
+      fromShare((await caller.unary(method.createShare, { ...request, views: viewsOptions.to(views) }, options)).share),
+    listShares: ({ app, deleted }, options) => {
+      const request = { app, deleted: deletedFilters.to(deleted) };
+      return map(caller.stream(method.listShares, request, options), (page) => page.shares.map(fromShare));
+    },
+    updateShare: async ({ views, ...request }, options) => {
+      const message = { ...request, views: maybe(views, (word) => viewsOptions.to(word)) };
+      return fromShare((await caller.unary(method.updateShare, message, options)).share);
+    },
+    deleteShare: async (request, options) =>
+      fromShare((await caller.unary(method.deleteShare, request, options)).share),
+    undeleteShare: async (request, options) =>
+      fromShare((await caller.unary(method.undeleteShare, request, options)).share),
+  };
+}
+
+function snapshotClient(caller: GrpcCaller): SnapshotApi {
+  const { method } = SnapshotService;
+  return {
+    createSnapshot: async (request, options) =>
+      fromSnapshot((await caller.unary(method.createSnapshot, request, options)).snapshot),
+    listSnapshots: (request, options) =>
+      map(caller.stream(method.listSnapshots, request, options), (page) => page.snapshots.map(fromSnapshot)),
+    deleteSnapshot: async (request, options) =>
+      fromSnapshot((await caller.unary(method.deleteSnapshot, request, options)).snapshot),
+  };
+}
+
+function mountClient(caller: GrpcCaller): MountApi {
+  const { method } = MountService;
+  return {
+    mount: async (request, options) =>
+      fromMount((await caller.unary(method.mount, toMountRequest(request), options)).mount),
+    umount: async (request, options) => fromMount((await caller.unary(method.umount, request, options)).mount),
+    listMounts: (options) => map(caller.stream(method.listMounts, {}, options), (page) => page.mounts.map(fromMount)),
+  };
+}
+
+function readingClient(caller: GrpcCaller): ReadingApi {
+  const { method } = ReadingService;
+  return {
+    resolveMoment: async ({ app, at }, options) =>
+      fromResolvedMoment((await caller.unary(method.resolveMoment, { app, at: toMoment(at) }, options)).at),
+    resolve: async (request, options) =>
+      fromResolvedPath(await caller.unary(method.resolve, toReadAt(request), options)),
+    stat: async (request, options) => fromStat(await caller.unary(method.stat, toReadAt(request), options)),
+    list: (request, options) =>
+      map(caller.stream(method.list, toReadAt(request), options), (page) => page.entries.map(fromListEntry)),
+    read: (request, options) => {
+      const message = { ...toReadAt(request), offset: request.offset, length: request.length };
+      return map(caller.stream(method.read, message, options), (piece) => buffer(piece.content));
+    },
+    exportTree: ({ content, ...where }, options) => {
+      const message = { ...toReadAt(where), content };
+      return map(caller.stream(method.exportTree, message, options), (page) => page.items.map(fromExportItem));
+    },
+  };
+}
+
+function historyClient(caller: GrpcCaller): HistoryApi {
+  const { method } = HistoryService;
+  return {
+    log: (request, options) =>
+      map(caller.stream(method.log, toLogRequest(request), options), (page) => page.records.map(fromLogRecord)),
+    history: ({ path, from, to, countMax }, options) => {
+      const request = { path: toSharePath(path), from: maybe(from, toMoment), to: maybe(to, toMoment), countMax };
+      return map(caller.stream(method.history, request, options), (page) => page.versions.map(fromVersion));
+    },
+    diff: ({ path, from, to }, options) => {
+      const request = { path: toSharePath(path), from: toMoment(from), to: toMoment(to) };
+      return map(caller.stream(method.diff, request, options), (page) => page.entries.map(fromDiffEntry));
+    },
+  };
+}
+
+function restoreClient(caller: GrpcCaller): RestoreApi {
+  const { method } = RestoreService;
+  return {
+    plan: (request, options) => map(caller.stream(method.plan, { task: toTask(request) }, options), fromPlanItem),
+    execute: (request, options) => map(caller.stream(method.execute, { task: toTask(request) }, options), fromProgress),
+    listRestores: async (request, options) =>
+      (await caller.unary(method.listRestores, request, options)).restores.map(fromRestoreInfo),
+  };
+}
+
+function statusClient(caller: GrpcCaller): StatusApi {
+  const { method } = StatusService;
+  return {
+    serviceStatus: async (options) => fromServiceStatus(await caller.unary(method.serviceStatus, {}, options)),
+    appStatus: (request, options) =>
+      map(caller.stream(method.appStatus, request, options), (page) => page.apps.map(fromAppStatus)),
+  };
+}
+
+async function* map<A, B>(items: AsyncIterable<A>, convert: (item: A) => B): AsyncGenerator<B, void, undefined> {
+  for await (const item of items) yield convert(item);
+}

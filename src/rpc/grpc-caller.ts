@@ -1,0 +1,111 @@
+import { create, type DescMethod, type MessageInitShape, type MessageShape } from "@bufbuild/protobuf";
+import { Client, type ClientReadableStream, credentials, Metadata, type ServiceError } from "@grpc/grpc-js";
+import type { Clock } from "../base/clock.ts";
+import type { CallOptions } from "../domain/admin-call.ts";
+import { TidemarkError } from "../domain/errors.ts";
+import { setActorHeader } from "./actor-header.ts";
+import { fromServiceError } from "./errors.ts";
+import { decoder, encoder, MESSAGE_BYTES_MAX, methodPath } from "./grpc-service.ts";
+import { socketAddress } from "./socket-address.ts";
+
+/** A unary call answers within this: the slowest, a mount or a durable change under load, take seconds. Streams have no deadline. */
+const UNARY_DEADLINE_MS = 120_000;
+
+type Unary = DescMethod & { readonly methodKind: "unary" };
+type Streaming = DescMethod & { readonly methodKind: "server_streaming" };
+
+/** Calls methods described by protobuf-es over one grpc-js channel to a Unix socket. */
+export class GrpcCaller {
+  readonly #client: Client;
+  readonly #shownAddress: string;
+  readonly #clock: Clock;
+  readonly #closeAddress: () => void;
+
+  /** Connects at the first call. UNAVAILABLE, then or now, when nothing listens at `socketPath`. */
+  constructor(options: { socketPath: string; clock: Clock }) {
+    const { socketPath, clock } = options;
+    this.#shownAddress = socketPath;
+    this.#clock = clock;
+    try {
+      const address = socketAddress(socketPath);
+      this.#closeAddress = () => address.close();
+      this.#client = new Client(`unix:${address.path}`, credentials.createInsecure(), {
+        "grpc.max_receive_message_length": MESSAGE_BYTES_MAX,
+        "grpc.max_send_message_length": MESSAGE_BYTES_MAX,
+      });
+    } catch (cause) {
+      throw new TidemarkError("UNAVAILABLE", `there is no service at ${socketPath}; start it with "tidemark serve"`, {
+        cause,
+      });
+    }
+  }
+
+  /** One request, one response. Rejects with TidemarkError. */
+  async unary<M extends Unary>(
+    method: M,
+    request: MessageInitShape<M["input"]>,
+    options: CallOptions | undefined,
+  ): Promise<MessageShape<M["output"]>> {
+    const { signal, headers } = prepare(options);
+    return new Promise((resolve, reject) => {
+      const call = this.#client.makeUnaryRequest(
+        methodPath(method),
+        encoder(method.input),
+        decoder(method.output),
+        create(method.input, request),
+        headers,
+        { deadline: this.#clock.now().sec * 1000 + UNARY_DEADLINE_MS },
+        (error, response) => {
+          signal?.removeEventListener("abort", cancel);
+          if (error !== null) reject(fromServiceError(error, this.#shownAddress));
+          else resolve(response as MessageShape<M["output"]>);
+        },
+      );
+      const cancel = (): void => call.cancel();
+      signal?.addEventListener("abort", cancel);
+    });
+  }
+
+  /** One request, a stream of responses, at the reader's pace; leaving the loop cancels the call. Throws TidemarkError. */
+  async *stream<M extends Streaming>(
+    method: M,
+    request: MessageInitShape<M["input"]>,
+    options: CallOptions | undefined,
+  ): AsyncGenerator<MessageShape<M["output"]>, void, undefined> {
+    const { signal, headers } = prepare(options);
+    const call = this.#client.makeServerStreamRequest(
+      methodPath(method),
+      encoder(method.input),
+      decoder(method.output),
+      create(method.input, request),
+      headers,
+      {},
+    ) as ClientReadableStream<MessageShape<M["output"]>>;
+    // grpc-js reports the cancellation of a stream that was left as an error, which then nobody listens to.
+    call.on("error", () => {});
+    const cancel = (): void => call.cancel();
+    signal?.addEventListener("abort", cancel);
+    try {
+      for await (const message of call) yield message;
+    } catch (error) {
+      throw fromServiceError(error as ServiceError, this.#shownAddress);
+    } finally {
+      signal?.removeEventListener("abort", cancel);
+      call.cancel();
+    }
+  }
+
+  /** Ends the channel; calls that run fail. */
+  close(): void {
+    this.#client.close();
+    this.#closeAddress();
+  }
+}
+
+function prepare(options: CallOptions | undefined): { signal: AbortSignal | undefined; headers: Metadata } {
+  const signal = options?.signal;
+  if (signal?.aborted === true) throw new TidemarkError("CANCELLED", "the call was interrupted");
+  const headers = new Metadata();
+  if (options?.actor !== undefined) setActorHeader(headers, options.actor);
+  return { signal, headers };
+}

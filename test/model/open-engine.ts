@@ -1,0 +1,74 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import type { Clock } from "../../src/base/clock.ts";
+import { silentLog } from "../../src/base/log.ts";
+import type { AppId, InodeId, MountId, ShareId } from "../../src/domain/ids.ts";
+import { MemoryKv } from "../../src/kv/memory-kv.ts";
+import { OpenApp, SERVICE_CONTEXT } from "../../src/meta/open-app.ts";
+import { createShare } from "../../src/meta/shares.ts";
+import type { Harness, OpenHarness } from "./harness.ts";
+import { contextFactory } from "./harness-context.ts";
+
+const APP_ID = "0123456789abcdef0123456789abcdef" as AppId;
+const SHARE_ID = "fedcba9876543210fedcba9876543210" as ShareId;
+const FIRST_MOUNT = 1 as MountId;
+
+type Folder = { readonly path: string; readonly kv: MemoryKv; readonly clock: Clock };
+
+/** Opens the metadata engine for the suites: a real journal in a scratch folder, rows in the memory KV. */
+export const openEngine: OpenHarness | undefined = async ({ clock }) => {
+  const folder = { path: mkdtempSync(path.join(tmpdir(), "tidemark-model-")), kv: new MemoryKv(), clock };
+  const app = await open(folder);
+  const share = createShare(app.core, { id: SHARE_ID, name: "files", views: "root" }, SERVICE_CONTEXT);
+  app.engine.attachMount(FIRST_MOUNT, { resumed: false });
+  return harness(folder, app, { root: share.root, mounts: [FIRST_MOUNT], context: contextFactory(FIRST_MOUNT) });
+};
+
+function open(folder: Folder): Promise<OpenApp> {
+  return OpenApp.open({
+    appId: APP_ID,
+    slot: 1,
+    folder: path.join(folder.path, "journal"),
+    kv: folder.kv,
+    clock: folder.clock,
+    log: silentLog,
+    diskSpace: () => ({ totalBytes: 2n ** 40n, freeBytes: 2n ** 39n }),
+    // Small segments, so that short runs cross many borders.
+    journalLimits: { segmentBytesMax: 256 * 1024 },
+  });
+}
+
+type State = { readonly root: InodeId; readonly mounts: MountId[]; readonly context: Harness["context"] };
+
+function harness(folder: Folder, app: OpenApp, state: State): Harness {
+  const settle = async (): Promise<void> => {
+    await app.journal.sync(app.core.lastLsn);
+    await app.applier.reached(app.core.lastLsn);
+    app.core.appendFailed();
+  };
+  return {
+    api: app.engine,
+    root: state.root,
+    context: state.context,
+    attachMount: () => {
+      const mount = (state.mounts.length + 1) as MountId;
+      state.mounts.push(mount);
+      app.engine.attachMount(mount, { resumed: false });
+      return mount;
+    },
+    lastLsn: () => app.core.lastLsn,
+    settle,
+    reopen: async () => {
+      // The process is gone: nothing more reaches the KV. What the journal has not synced is in the page cache, as after kill -9.
+      await app.applier.close();
+      const next = await open(folder);
+      for (const mount of state.mounts) next.engine.attachMount(mount, { resumed: true });
+      return harness(folder, next, state);
+    },
+    close: async () => {
+      await app.close();
+      rmSync(folder.path, { recursive: true, force: true });
+    },
+  };
+}

@@ -2,12 +2,10 @@ import { defineConfig } from "vitest/config";
 
 export default defineConfig({
   test: {
+    // Named, so that a share mounted inside of the repository is never searched.
     include: ["src/**/*.test.ts", "test/**/*.test.ts"],
-    // Tests start real processes, mounts and disks: two files at a time is what a machine of two cores does well.
-    pool: "forks",
-    maxWorkers: 2,
-    testTimeout: 60_000,
+    // Many tests start processes and mount; the two cores of a usual machine are shared by all of them.
+    testTimeout: 30_000,
     hookTimeout: 60_000,
-    teardownTimeout: 10_000,
   },
 });

@@ -3,6 +3,7 @@ import { enableCompileCache } from "node:module";
 import { homedir } from "node:os";
 import { SystemClock } from "../base/clock.ts";
 import type { CliEnvironment } from "./environment.ts";
+import { EXIT_CODES } from "./exit-codes.ts";
 
 // Node.js compiles the sources at each start; the cache (in the system's folder for temporary files) halves the time that takes.
 enableCompileCache();
@@ -28,15 +29,19 @@ function packageVersion(): string {
   return (JSON.parse(text) as { version: string }).version;
 }
 
-/** The first Ctrl-C asks the command to end, the second ends the process. */
+/** Under npx a terminal and npm both pass one Ctrl-C on: what follows so soon is the same one. */
+const SAME_INTERRUPTION_MS = 1_000;
+
+/** The first Ctrl-C asks the command to end, a second one ends the process. */
 function interruption(): AbortSignal {
   const controller = new AbortController();
-  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
-    process.on(signal, () => {
-      if (controller.signal.aborted) process.exit(130);
-      controller.abort();
-    });
-  }
+  let firstAtMs = 0;
+  const interrupt = (): void => {
+    if (!controller.signal.aborted) firstAtMs = performance.now();
+    else if (performance.now() - firstAtMs > SAME_INTERRUPTION_MS) process.exit(EXIT_CODES.INTERRUPTED.code);
+    controller.abort();
+  };
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, interrupt);
   return controller.signal;
 }
 

@@ -14,7 +14,9 @@ async function main(): Promise<void> {
   const log = createLog({ level: options.logLevel });
   const supervisorPid = process.ppid;
   const client = await SupervisorClient.connect({ log });
-  const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as { version: string };
+  const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
+    version: string;
+  };
   const running = await runService({
     dataFolder: options.dataFolder,
     historyBytesMax: options.historyBytesMax === undefined ? undefined : BigInt(options.historyBytesMax),
@@ -45,6 +47,9 @@ try {
   process.exit(0);
 } catch (error) {
   const expected = error instanceof TidemarkError || error instanceof KvError;
-  createLog({ level: "info" }).error(expected ? error.message : "the service cannot start: a defect", expected ? { code: error.code } : { error });
+  createLog({ level: "info" }).error(
+    expected ? error.message : "the service cannot start: a defect",
+    expected ? { code: error.code } : { error },
+  );
   process.exit(1);
 }

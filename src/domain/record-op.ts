@@ -47,6 +47,8 @@ export const RECORD_OP = {
   RESTORE_REAP: 52,
   /** UTF-8 JSON: history dropped up to an LSN, segments removed or relocated. */
   SPACE: 56,
+  /** UTF-8 JSON {segment}: the record's data are bytes that a segment to be removed still had in use; its rows say which. */
+  RELOCATE: 57,
   /** System app: UTF-8 JSON of the catalogue row. */
   APP_CREATE: 64,
   APP_UPDATE: 65,

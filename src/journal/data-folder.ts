@@ -30,6 +30,8 @@ export type DataFolderOptions = {
   /** How long to wait for another process that is just ending; 0 = not at all. */
   readonly lockWaitMs?: number;
   readonly timers?: Timers;
+  /** statfs(2)'s `f_type` of a folder; for tests. */
+  readonly fileSystemType?: (folder: string) => number;
 };
 
 /** The folder that holds all state of a service, locked for this process. */
@@ -54,7 +56,8 @@ export class DataFolder {
     const folder = path.resolve(options.path);
     try {
       await makeFolder(folder);
-      if (fs.statfsSync(folder).type === FUSE_MAGIC) {
+      const fileSystemType = options.fileSystemType ?? ((at: string) => fs.statfsSync(at).type);
+      if (fileSystemType(folder) === FUSE_MAGIC) {
         throw new TidemarkError(
           "UNSUPPORTED",
           `${folder} is on a FUSE file system: choose a data folder on a local disk`,

@@ -1,6 +1,7 @@
 import fs from "node:fs";
 import { expect, test } from "vitest";
 import type { Lsn } from "../domain/ids.ts";
+import { readBufferBytes } from "./data-reader.ts";
 import {
   appendPlaced,
   draft,
@@ -119,6 +120,26 @@ test("many small reads of one block read it from the file once", async () => {
   const once = reads;
   for (let skip = 100; skip < 60_000; skip += 100) await journal.readData({ ...place, skip });
   expect(reads).toBe(once);
+});
+
+test("a read into the caller's buffer keeps nothing of it", async () => {
+  await using fixture = new JournalFixture();
+  const journal = await fixture.open();
+  const data = randomBytesOf(seededRandom(1), LENGTH);
+  const { segment, dataStart } = appendPlaced(journal, draft({ data }));
+  const place = { segment, dataStart, dataLength: LENGTH };
+  for (const [skip, length] of [
+    [0, LENGTH],
+    [BLOCK_BYTES - 1, BLOCK_BYTES + 2],
+    [5, 10],
+    [1000, 20],
+  ] as const) {
+    const into = Buffer.alloc(readBufferBytes(length));
+    const read = await journal.readData({ ...place, skip, length }, into);
+    expect(read.equals(data.subarray(skip, skip + length))).toBe(true);
+    into.fill(0);
+  }
+  expect((await journal.readData({ ...place, skip: 7, length: 3 })).equals(data.subarray(7, 10))).toBe(true);
 });
 
 test("reads that are under way end well when the journal is closed", async () => {

@@ -29,7 +29,15 @@ type Span = {
   readonly blocksLength: number;
   /** Table and blocks, one after the other: adjacent in the file where the read begins with block 0. */
   readonly buffer: Buffer;
+  /** The buffer is the caller's. */
+  readonly borrowed: boolean;
 };
+
+/** How large a buffer must be for any read of `length` bytes: whole blocks at both ends, and their checksums. */
+export function readBufferBytes(length: number): number {
+  const blocks = Math.ceil(length / BLOCK_BYTES) + 1;
+  return blocks * (BLOCK_BYTES + CHECKSUM_BYTES);
+}
 
 /** Reads data of records, verified block by block, without waiting for the disk where memory has it. */
 export class DataReader {
@@ -49,8 +57,11 @@ export class DataReader {
   /**
    * The bytes of `place`: at once when they are in memory, else a promise. The buffer may be a view of a cache: it must not be changed. Throws, or rejects
    * with, EIO when a block does not match its checksum or is missing; the log has an alarm with segment and position then.
+   *
+   * With `into`, of at least `readBufferBytes(place.length)`, the answer may be a view of it, and is valid as long as the caller leaves `into` alone: saves the
+   * 200 µs that fresh memory for 1 MiB costs.
    */
-  read(place: DataPlace): Buffer | Promise<Buffer> {
+  read(place: DataPlace, into?: Buffer): Buffer | Promise<Buffer> {
     assert(place.skip >= 0 && place.length >= 0, "negative read");
     assert(place.skip + place.length <= place.dataLength, "read past the data");
     if (place.length === 0) return Buffer.alloc(0);
@@ -66,7 +77,7 @@ export class DataReader {
       const cached = this.#cache.get(file.ordinal, place.dataStart + blockStart);
       if (cached !== undefined) return cached.subarray(place.skip - blockStart, place.skip - blockStart + place.length);
     }
-    return this.#readSpan(file, spanOf(place, firstBlock));
+    return this.#readSpan(file, spanOf(place, firstBlock, into));
   }
 
   #readSpan(file: OpenSegment, span: Span): Buffer | Promise<Buffer> {
@@ -110,8 +121,9 @@ export class DataReader {
       throw this.#damaged(place, place.dataStart + (firstBlock + damaged) * BLOCK_BYTES, "checksum mismatch");
     const from = place.skip - firstBlock * BLOCK_BYTES;
     // A part of one block was asked for: the next small read will likely want another part of it.
-    if (place.length < blocks.length && blocks.length <= BLOCK_BYTES)
-      this.#cache.add(file.ordinal, span.blocksPosition, blocks);
+    if (place.length < blocks.length && blocks.length <= BLOCK_BYTES) {
+      this.#cache.add(file.ordinal, span.blocksPosition, span.borrowed ? Buffer.from(blocks) : blocks);
+    }
     return blocks.subarray(from, from + place.length);
   }
 
@@ -136,11 +148,13 @@ export class DataReader {
   }
 }
 
-function spanOf(place: DataPlace, firstBlock: number): Span {
+function spanOf(place: DataPlace, firstBlock: number, into: Buffer | undefined): Span {
   const lastBlock = Math.floor((place.skip + place.length - 1) / BLOCK_BYTES);
   const blocksStart = firstBlock * BLOCK_BYTES;
   const blocksLength = Math.min(place.dataLength, (lastBlock + 1) * BLOCK_BYTES) - blocksStart;
   const tableLength = CHECKSUM_BYTES * (lastBlock - firstBlock + 1);
+  const length = tableLength + blocksLength;
+  const fits = into !== undefined && into.length >= length;
   return {
     place,
     firstBlock,
@@ -149,6 +163,7 @@ function spanOf(place: DataPlace, firstBlock: number): Span {
     blocksPosition: place.dataStart + blocksStart,
     blocksLength,
     // Not from Node's shared pool: a kept block would hold its neighbours.
-    buffer: Buffer.allocUnsafeSlow(tableLength + blocksLength),
+    buffer: fits ? into.subarray(0, length) : Buffer.allocUnsafeSlow(length),
+    borrowed: fits,
   };
 }

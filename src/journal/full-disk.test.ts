@@ -3,6 +3,7 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { expect, test } from "vitest";
+import { memoryLog } from "../base/log.ts";
 import type { Lsn } from "../domain/ids.ts";
 import {
   appendPlaced,
@@ -10,6 +11,7 @@ import {
   draft,
   FaultyFileOps,
   JournalFixture,
+  ManualClock,
   randomDraft,
   seededRandom,
   testSeed,
@@ -78,6 +80,25 @@ test("a file that can't be cut back takes no further records", async () => {
   expect([journal.failed, fixture.log.at("alarm").length]).toEqual([true, 1]);
   fixture.ops = new FaultyFileOps();
   expect((await fixture.open()).lastLsn).toBe(1);
+});
+
+test("the reserve is there after a restart, is given up once, and is taken again when the disk has room", () => {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "reserve-"));
+  const clock = new ManualClock();
+  const log = memoryLog();
+  const options = { folder, bytes: 1024 * 1024, clock, log };
+  const first = new SpaceReserve(options);
+  expect(first.held).toBe(true);
+  expect(fs.statSync(path.join(folder, "reserve")).blocks * 512).toBeGreaterThanOrEqual(1024 * 1024);
+  const restarted = new SpaceReserve(options);
+  restarted.release();
+  restarted.release();
+  expect([restarted.held, fs.readdirSync(folder), log.at("alarm").length]).toEqual([false, [], 1]);
+  clock.ms += 1000;
+  expect(restarted.held).toBe(true);
+  const tooLarge = new SpaceReserve({ ...options, bytes: 2 ** 50 });
+  expect([tooLarge.held, tooLarge.take()]).toEqual([false, false]);
+  fs.rmSync(folder, { recursive: true });
 });
 
 /** A tmpfs of 8 MiB, or undefined where it can't be had. */

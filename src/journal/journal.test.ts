@@ -154,6 +154,19 @@ test("a record that came during an fdatasync is not durable by it", async () => 
   expect(journal.durableLsn).toBe(1);
 });
 
+test("the bytes that are not durable yet are counted, over segments", async () => {
+  await using fixture = new JournalFixture();
+  const journal = await fixture.open(SMALL_SEGMENTS);
+  const bytes = () => journal.segments().reduce((sum, segment) => sum + segment.bytes - 64, 0);
+  appendMany(journal, 40);
+  expect(journal.unsyncedBytes).toBe(bytes());
+  await journal.sync(40 as Lsn);
+  expect(journal.unsyncedBytes).toBe(0);
+  const before = bytes();
+  appendMany(journal, 1);
+  expect(journal.unsyncedBytes).toBe(bytes() - before);
+});
+
 test("the first unsynced change is synced by itself within a second", async () => {
   await using fixture = new JournalFixture();
   const journal = await fixture.open();

@@ -1,24 +1,22 @@
-import { randomInt } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { assert, present } from "../base/assert.ts";
 import type { Clock, Timestamp } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import { SystemTimers, type Timers } from "../base/timers.ts";
-import { FsError } from "../domain/errors.ts";
 import type { AppId, Lsn } from "../domain/ids.ts";
 import { type DataPlace, DataReader } from "./data-reader.ts";
 import { type FileOps, SystemFileOps, syncFolder } from "./file-ops.ts";
 import { DEFAULT_LIMITS, type JournalLimits } from "./limits.ts";
 import { PositionIndex } from "./position-index.ts";
 import { dataOffset, type JournalRecord, type RecordDraft, recordLength } from "./record.ts";
-import { bodyLengthOf, type EncodedRecord, RecordEncoder } from "./record-encoder.ts";
+import { bodyLengthOf, RecordEncoder } from "./record-encoder.ts";
 import { type Recovered, recover } from "./recovery.ts";
-import { encodeHeader, HEADER_BYTES } from "./segment-file.ts";
 import { SegmentFiles } from "./segment-files.ts";
 import { SegmentFolder } from "./segment-folder.ts";
+import { type AppendOptions, SegmentWriter } from "./segment-writer.ts";
 import type { SpaceReserve } from "./space-reserve.ts";
-import { type DirtyFile, SyncQueue } from "./sync-queue.ts";
+import { SyncQueue } from "./sync-queue.ts";
 import { readRecords } from "./tail-reader.ts";
 
 export type JournalOptions = {
@@ -43,11 +41,6 @@ export type JournalOptions = {
 /** Where the next record will be. */
 export type Placement = { readonly lsn: Lsn; readonly segment: number; readonly dataStart: number };
 
-export type AppendOptions = {
-  /** For what frees space or must not fail on a full disk: the reserve is given up for it. */
-  readonly useReserve?: boolean;
-};
-
 /** What is known of a segment. */
 export type SegmentSummary = {
   readonly segment: number;
@@ -55,8 +48,6 @@ export type SegmentSummary = {
   readonly bytes: number;
   readonly sealed: boolean;
 };
-
-type Tail = { readonly segment: number; readonly seed: number; readonly fd: number; end: number };
 
 type OpenedParts = {
   readonly ops: FileOps;
@@ -83,13 +74,11 @@ export class Journal {
   readonly #queue: SyncQueue;
   readonly #data: DataReader;
   readonly #positions: PositionIndex;
+  readonly #writer: SegmentWriter;
   readonly #encoder = new RecordEncoder();
-  #tail: Tail | undefined;
   #lastLsn: Lsn;
   #lastTime: Timestamp | undefined;
   #placed: { readonly dataLength: number; readonly lsn: Lsn; readonly segment: number } | undefined;
-  #writeBackFrom = 0;
-  #writeBack: Promise<void> | undefined;
   #closed = false;
 
   private constructor(options: JournalOptions, parts: OpenedParts) {
@@ -112,6 +101,18 @@ export class Journal {
       syncFolder: () => syncFolder(folder.path),
       onSealedDurable: (file) => this.#files.seal(file.segment),
     });
+    const { clock, log, reserve } = options;
+    const limits = this.#limits;
+    this.#writer = new SegmentWriter({
+      folder,
+      files: this.#files,
+      queue: this.#queue,
+      ops,
+      clock,
+      log,
+      limits,
+      reserve,
+    });
   }
 
   /**
@@ -131,7 +132,7 @@ export class Journal {
     if (tail !== undefined && !readOnly) {
       const { segment, seed } = tail.header;
       const fd = ops.open(folder.pathOf(segment), "write");
-      journal.#startTail({ segment, seed, fd, end: tail.end }, { named: true });
+      journal.#writer.resume({ segment, seed, fd, end: tail.end }, recovered.lastLsn);
     }
     return journal;
   }
@@ -142,6 +143,11 @@ export class Journal {
 
   get durableLsn(): Lsn {
     return this.#queue.durableLsn;
+  }
+
+  /** How many bytes a `sync` now would have to make durable: for slowing writers down before the kernel does. */
+  get unsyncedBytes(): number {
+    return this.#queue.unsyncedBytes;
   }
 
   /** Wall time of the last record; undefined when there is none. */
@@ -160,7 +166,7 @@ export class Journal {
    */
   place(dataLength: number, bodyBytesEstimate: number, options?: AppendOptions): Placement {
     this.#checkWritable();
-    const tail = this.#tailFor(recordLength(dataLength, bodyBytesEstimate), options);
+    const tail = this.#writer.tailFor(recordLength(dataLength, bodyBytesEstimate), this.#lastLsn, options);
     const lsn = (this.#lastLsn + 1) as Lsn;
     this.#placed = { dataLength, lsn, segment: tail.segment };
     return { lsn, segment: tail.segment, dataStart: tail.end + dataOffset(dataLength) };
@@ -176,22 +182,21 @@ export class Journal {
     const placed = this.#placed;
     this.#placed = undefined;
     const lsn = (this.#lastLsn + 1) as Lsn;
-    let tail = this.#tail;
+    let { tail } = this.#writer;
     if (placed === undefined || tail === undefined || (dataLength === 0 && placed.dataLength !== 0)) {
-      tail = this.#tailFor(recordLength(dataLength, bodyLengthOf(draft)), options);
+      tail = this.#writer.tailFor(recordLength(dataLength, bodyLengthOf(draft)), this.#lastLsn, options);
     } else {
       assert(placed.lsn === lsn, "placed for another LSN");
       assert(placed.dataLength === dataLength, "placed for another length of data");
       assert(placed.segment === tail.segment, "placed in another segment");
     }
     const encoded = this.#encoder.encode(draft, { lsn, durableLsn: this.durableLsn, seed: tail.seed });
-    this.#write(tail, encoded, options);
-    this.#positions.note(tail.segment, lsn, tail.end);
-    tail.end += encoded.length;
+    const position = tail.end;
+    this.#writer.write(tail, encoded, options);
+    this.#positions.note(tail.segment, lsn, position);
     this.#lastLsn = lsn;
     this.#lastTime = draft.time;
-    this.#queue.appended(lsn);
-    if (tail.end - this.#writeBackFrom >= this.#limits.writeBackBytes) this.#startWriteBack(tail);
+    this.#queue.appended(lsn, encoded.length);
     return lsn;
   }
 
@@ -206,9 +211,9 @@ export class Journal {
     return this.#queue.onDurable(listener);
   }
 
-  /** Reads data, verified; see DataReader.read. */
-  readData(place: DataPlace): Buffer | Promise<Buffer> {
-    return this.#data.read(place);
+  /** Reads data, verified; see DataReader.read, also for `into`. */
+  readData(place: DataPlace, into?: Buffer): Buffer | Promise<Buffer> {
+    return this.#data.read(place, into);
   }
 
   /**
@@ -273,7 +278,7 @@ export class Journal {
       if (this.#queue.durableLsn < this.#lastLsn && !this.failed) await this.#queue.sync(this.#lastLsn);
     } finally {
       await this.#queue.close();
-      await this.#writeBack;
+      await this.#writer.close();
       this.#files.closeAll();
     }
   }
@@ -285,148 +290,15 @@ export class Journal {
   }
 
   #endOf(segment: number): number {
-    return this.#tail?.segment === segment ? this.#tail.end : present(this.#folder.get(segment), "segment").bytes;
-  }
-
-  #tailFor(length: number, options: AppendOptions | undefined): Tail {
-    const tail = this.#tail;
-    if (tail !== undefined && (tail.end === HEADER_BYTES || tail.end + length <= this.#limits.segmentBytesMax))
-      return tail;
-    return this.#withSpace(options, () => this.#roll());
-  }
-
-  // The name of the new file becomes durable with the next sync, before any of its records counts (FORMAT.md, crash argument 3).
-  #roll(): Tail {
-    const segment = this.#lastLsn + 1;
-    const file = this.#folder.pathOf(segment);
-    const header = {
-      appId: this.#options.appId,
-      segment,
-      created: this.#options.clock.now(),
-      state: "records",
-      seed: randomInt(2 ** 32),
-    } as const;
-    let fd: number | undefined;
-    try {
-      fd = this.#ops.create(file);
-      const written = this.#ops.write(fd, [encodeHeader(header)], 0);
-      if (written !== HEADER_BYTES) throw new FsError("ENOSPC");
-    } catch (error) {
-      if (fd !== undefined) {
-        this.#ops.close(fd);
-        fs.rmSync(file, { force: true });
-      }
-      throw error;
-    }
-    this.#sealTail();
-    this.#folder.list.push({ segment, bytes: HEADER_BYTES, sealed: false, removed: false });
-    return this.#startTail({ segment, seed: header.seed, fd, end: HEADER_BYTES }, { named: false });
-  }
-
-  #sealTail(): void {
-    const tail = this.#tail;
-    if (tail === undefined) return;
-    const info = present(this.#folder.get(tail.segment), "segment");
-    info.sealed = true;
-    info.bytes = tail.end;
-    this.#startWriteBack(tail);
-    this.#queue.seal();
-  }
-
-  #startTail(tail: Tail, { named }: { named: boolean }): Tail {
-    const { segment, fd, seed } = tail;
-    this.#files.addWritten(segment, fd, seed);
-    const file: DirtyFile = { segment, fd, lastLsn: this.#lastLsn, named, sealed: false };
-    this.#queue.add(file);
-    const info = present(this.#folder.get(segment), "segment");
-    info.sealed = false;
-    this.#writeBackFrom = tail.end;
-    this.#tail = tail;
-    return tail;
-  }
-
-  #write(tail: Tail, encoded: EncodedRecord, options: AppendOptions | undefined): void {
-    this.#withSpace(options, () => {
-      try {
-        const written = this.#ops.write(tail.fd, encoded.parts, tail.end);
-        if (written !== encoded.length) this.#writeRest(tail, encoded, written);
-      } catch (error) {
-        this.#cutBack(tail);
-        throw error;
-      }
-    });
-  }
-
-  // A short write is the kernel's way to say that the next one will fail, or that a signal came: trying the rest tells which.
-  #writeRest(tail: Tail, encoded: EncodedRecord, written: number): void {
-    const whole = Buffer.concat(encoded.parts);
-    let done = written;
-    while (done < whole.length) {
-      const count = this.#ops.write(tail.fd, [whole.subarray(done)], tail.end + done);
-      if (count === 0) throw new FsError("ENOSPC");
-      done += count;
-    }
-  }
-
-  // Nothing may stand beyond the journal's end when the next record is written there (FORMAT.md, crash argument 2).
-  #cutBack(tail: Tail): void {
-    try {
-      this.#ops.truncate(tail.fd, tail.end);
-    } catch (error) {
-      this.#options.log.alarm("a journal can't be cut back after a failed write: no further changes are taken", {
-        segment: tail.segment,
-        position: tail.end,
-        cause: error,
-      });
-      this.#queue.fail(error);
-      throw this.#queue.failure;
-    }
-  }
-
-  // Runs what needs space. On a full disk it is run once more with the reserve given up, if it may be.
-  #withSpace<T>(options: AppendOptions | undefined, work: () => T): T {
-    const { reserve } = this.#options;
-    const useReserve = options?.useReserve === true;
-    if (reserve !== undefined && !useReserve && !reserve.held) throw FsError.of("ENOSPC");
-    try {
-      return work();
-    } catch (error) {
-      const failure = asFsError(error);
-      if (failure.code !== "ENOSPC" || reserve === undefined || !useReserve) throw failure;
-      reserve.release();
-    }
-    try {
-      return work();
-    } catch (error) {
-      throw asFsError(error);
-    }
-  }
-
-  // One at a time: when the disk is slower than the writer, the next one covers what came meanwhile.
-  #startWriteBack(tail: Tail): void {
-    if (this.#writeBack !== undefined) return;
-    const position = this.#writeBackFrom;
-    this.#writeBackFrom = tail.end;
-    this.#writeBack = this.#ops.startWriteBack(tail.fd, { position, length: tail.end - position }).finally(() => {
-      this.#writeBack = undefined;
-    });
+    const { tail } = this.#writer;
+    return tail?.segment === segment ? tail.end : present(this.#folder.get(segment), "segment").bytes;
   }
 }
 
+// Each new name is made durable before anything in it is. A crash may have come between making and that, so the three levels that the layout has below the data
+// folder (apps, app id, journal) are synced every time.
 async function makeFolder(folder: string): Promise<void> {
-  const made = await fs.promises.mkdir(folder, { recursive: true, mode: 0o700 });
-  if (made === undefined) return;
-  // Each new name is durable before anything in it is: from the innermost outward.
-  for (let parent = path.dirname(folder); ; parent = path.dirname(parent)) {
-    await syncFolder(parent);
-    if (parent === path.dirname(made) || parent === path.dirname(parent)) return;
-  }
-}
-
-function asFsError(error: unknown): FsError {
-  if (error instanceof FsError) return error;
-  const code = (error as NodeJS.ErrnoException).code;
-  if (code === undefined) throw error;
-  if (code === "ENOSPC" || code === "EDQUOT") return new FsError("ENOSPC", undefined, { cause: error });
-  return new FsError("EIO", `the journal can't be written: ${code}`, { cause: error });
+  await fs.promises.mkdir(folder, { recursive: true, mode: 0o700 });
+  let parent = path.dirname(folder);
+  for (let level = 0; level < 3; level += 1, parent = path.dirname(parent)) await syncFolder(parent);
 }

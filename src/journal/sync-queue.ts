@@ -13,6 +13,8 @@ export type DirtyFile = {
   /** Its name in the folder survives power loss. */
   named: boolean;
   sealed: boolean;
+  /** What had been appended to the journal, in this process, when its last record was. */
+  appendedBytes?: number;
 };
 
 export type SyncQueueOptions = {
@@ -46,6 +48,8 @@ export class SyncQueue {
   readonly #listeners = new Set<(durable: Lsn) => void>();
   #durableLsn: Lsn;
   #appendedLsn: Lsn;
+  #appendedBytes = 0;
+  #durableBytes = 0;
   #running: Promise<void> | undefined;
   #cancelTimer: (() => void) | undefined;
   #failure: FsError | undefined;
@@ -60,6 +64,10 @@ export class SyncQueue {
     return this.#durableLsn;
   }
 
+  get unsyncedBytes(): number {
+    return this.#appendedBytes - this.#durableBytes;
+  }
+
   /** Set after a sync failed. */
   get failure(): FsError | undefined {
     return this.#failure;
@@ -70,11 +78,15 @@ export class SyncQueue {
     this.#files.push(file);
   }
 
-  /** A record was appended to the newest file. */
-  appended(lsn: Lsn): void {
+  /** A record of `length` bytes was appended to the newest file. */
+  appended(lsn: Lsn, length: number): void {
     this.#appendedLsn = lsn;
+    this.#appendedBytes += length;
     const file = this.#files[this.#files.length - 1];
-    if (file !== undefined) file.lastLsn = lsn;
+    if (file !== undefined) {
+      file.lastLsn = lsn;
+      file.appendedBytes = this.#appendedBytes;
+    }
     if (this.#cancelTimer === undefined && this.#running === undefined) this.#arm();
   }
 
@@ -157,14 +169,16 @@ export class SyncQueue {
   }
 
   async #syncFile(file: DirtyFile): Promise<void> {
-    const reached = file.lastLsn;
+    const { lastLsn: reached, appendedBytes = 0 } = file;
     if (reached <= this.#durableLsn) return;
     if (!file.named) {
       await this.#options.syncFolder();
       file.named = true;
     }
     await this.#options.ops.sync(file.fd);
-    if (this.#failure === undefined) this.#advance(reached);
+    if (this.#failure !== undefined) return;
+    this.#durableBytes = appendedBytes;
+    this.#advance(reached);
   }
 
   #advance(durable: Lsn): void {

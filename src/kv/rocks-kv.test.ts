@@ -9,7 +9,7 @@ import { openSharedRocksKv, RocksKv } from "./rocks-kv.ts";
 // Threads are started, on machines that do other things too.
 vi.setConfig({ testTimeout: 30_000 });
 
-async function rocksFixture(): Promise<KvFixture & { open(): Promise<RocksKv> }> {
+async function rocksFixture(): Promise<Omit<KvFixture, "open"> & { open(): Promise<RocksKv> }> {
   const folder = await mkdtemp(join(tmpdir(), "tidemark-kv-"));
   return {
     // The least memory, so that write buffers are flushed and tables compacted in short tests too.

@@ -16,6 +16,8 @@ import { nameHash } from "./name-hash.ts";
 import { RecentResults } from "./recent-results.ts";
 import type { RowStore } from "./row-store.ts";
 import { decodeDentry, decodeInode, decodeSince, type InodeRow } from "./rows.ts";
+import { Moments } from "./space/moments.ts";
+import { SegmentData } from "./space/segment-data.ts";
 import { Transaction } from "./transaction.ts";
 
 /** Decoded inodes and names kept in memory, per app, in each of two generations: about 0.7 KB and 0.2 KB each, so 70 MiB when all are full. */
@@ -48,6 +50,10 @@ export class EngineCore {
   readonly store: RowStore;
   readonly clock: Clock;
   readonly content: ContentMap;
+  /** Which moments can be read. */
+  readonly moments: Moments;
+  /** The bytes that extents name: read them here, not from the journal, since cleaning may have moved them. */
+  readonly data: SegmentData;
   readonly holders: Holders;
   readonly recent = new RecentResults();
   readonly counters: Counters;
@@ -71,6 +77,8 @@ export class EngineCore {
     this.#seed = options.seed;
     this.counters = options.counters;
     this.content = new ContentMap(options.store);
+    this.moments = new Moments(options.store);
+    this.data = new SegmentData(options.store);
     this.holders = new Holders();
   }
 
@@ -98,6 +106,8 @@ export class EngineCore {
     this.nextInode = next === undefined ? 2 : new ByteReader(next).u40();
     this.inodesReservedTo = this.nextInode;
     this.#loadTime(journal.lastTime);
+    this.moments.load();
+    this.data.load(journal);
     this.holders.load(this.store);
   }
 

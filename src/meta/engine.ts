@@ -85,6 +85,7 @@ export class Engine implements MetadataApi {
 
   #dispatch(request: Request, context: RequestContext): AnyReply | Promise<AnyReply> {
     if (this.#closing !== undefined) throw new FsError("EIO", "the service is stopping");
+    if ("at" in request) this.core.moments.check(request.at);
     switch (request.op) {
       case "lookup":
         return this.#held(context, lookup(this.core, request), request.at);
@@ -161,6 +162,7 @@ export class Engine implements MetadataApi {
       case "fallocate":
         return fallocate(core, request, context);
       case "copyRange":
+        core.moments.check(request.sourceAt);
         return copyRange(core, request, context);
       case "setxattr":
         return setxattr(core, request, context);

@@ -27,6 +27,12 @@ export const TABLE = {
   CHAIN: 0x48, // H
   RELOCATION: 0x52, // R
   APPLIED: 0x41, // A
+  FLOOR: 0x46, // F
+  REFERENCE: 0x51, // Q
+  PINNED: 0x47, // G
+  SEGMENT_USE: 0x55, // U
+  RESTORE: 0x42, // B
+  RESTORED: 0x62, // b
   APP: 0x61, // a
   MOUNT: 0x6d, // m
   VIEW: 0x76, // v
@@ -160,6 +166,38 @@ export function cutKey(content: number, lsn: number): Buffer {
 
 export function orphanKey(ino: number): Buffer {
   return inoKey(TABLE.ORPHAN, ino, 0);
+}
+
+/** Key of the note that `chunk` of `content` names bytes of `segment` since `lsn`, though its record is in another segment. */
+export function referenceKey(segment: number, content: number, chunk: number, lsn: number): Buffer {
+  const key = Buffer.allocUnsafe(30);
+  key[0] = TABLE.REFERENCE;
+  writeU64Be(key, lsn, writeU40Be(key, chunk, writeU64Be(key, content, writeU64Be(key, segment, 1))));
+  return key;
+}
+
+/** Key of where the data at `dataStart` of a removed segment are now. */
+export function relocationKey(segment: number, dataStart: number): Buffer {
+  const key = Buffer.allocUnsafe(13);
+  key[0] = TABLE.RELOCATION;
+  key.writeUInt32BE(dataStart, writeU64Be(key, segment, 1));
+  return key;
+}
+
+/** Key of the note that the row `key` is there only for the kept moment `lsn`. */
+export function pinnedKey(lsn: number, key: Buffer): Buffer {
+  const pinned = Buffer.allocUnsafe(9 + key.length);
+  pinned[0] = TABLE.PINNED;
+  key.copy(pinned, writeU64Be(pinned, lsn, 1));
+  return pinned;
+}
+
+/** Key of `table` that begins with a segment's number (or another u64): a segment's use, the references to it, its relocations. */
+export function numberKey(table: number, number: number): Buffer {
+  const key = Buffer.allocUnsafe(9);
+  key[0] = table;
+  writeU64Be(key, number, 1);
+  return key;
 }
 
 /** Key of the wall time index: era, seconds with the sign bit flipped so that they sort, nanoseconds. */

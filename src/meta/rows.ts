@@ -36,6 +36,9 @@ function readTime(reader: ByteReader): Timestamp {
 /** Where the allocated-bytes field is in an encoded inode: the counters of the applier read it without decoding the row. */
 export const INODE_ALLOCATED_OFFSET = 8 + 4 * 6 + 8;
 
+/** Where the content id is in an encoded inode: after the allocated bytes and four times. */
+export const INODE_CONTENT_OFFSET = INODE_ALLOCATED_OFFSET + 8 + 4 * 12;
+
 export function encodeInode(inode: InodeRow): Buffer {
   scratch.reset();
   scratch.u64(inode.since).u32(inode.generation).u32(inode.mode).u32(inode.uid).u32(inode.gid).u32(inode.nlink).u32(inode.rdev);

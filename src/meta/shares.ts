@@ -7,6 +7,7 @@ import type { Timestamp } from "../base/clock.ts";
 import type { EngineCore } from "./core.ts";
 import { plainKey, prefixEnd, TABLE } from "./keys.ts";
 import { decodeJson, encodeJson } from "./rows.ts";
+import type { Transaction } from "./transaction.ts";
 import { ByteWriter } from "../base/bytes.ts";
 
 /** A share as its app's journal keeps it. `deletedAt` is there while it is deleted. */
@@ -80,12 +81,13 @@ export function createShare(
   return share;
 }
 
-/** Changes a share's row: renames, deletes, undeletes, sets options. One record. `undefined` of `deletedAt` in `change` undeletes. */
+/** Changes a share's row: renames, deletes, undeletes, sets options. One record: of its own kind, or as a part of something larger by `as`. Throws ALREADY_EXISTS. */
 export function updateShare(
   core: EngineCore,
   share: ShareRow,
   change: { readonly name?: string; readonly views?: ShareRow["views"]; readonly deleted?: boolean },
   context: RequestContext,
+  as?: { readonly op: RecordOp; readonly detail: Buffer; readonly also: (tx: Transaction) => void },
 ): ShareRow {
   const live = !(change.deleted ?? share.deletedAt !== undefined);
   const name = change.name ?? share.name;
@@ -103,7 +105,8 @@ export function updateShare(
   const past = new ByteWriter(32).bytes(plainKey(TABLE.SHARE_PAST, Buffer.from(share.id, "hex"))).u64(tx.lsn).finish();
   tx.row(shareKey(share.id), encodeJson(next));
   tx.row(past, encodeJson(share));
-  tx.commit(opOf(change.deleted), shareDetail(next));
+  as?.also(tx);
+  tx.commit(as?.op ?? opOf(change.deleted), as?.detail ?? shareDetail(next));
   return next;
 }
 

@@ -23,6 +23,8 @@ import {
   type InodeRow,
 } from "./rows.ts";
 
+const NO_BYTES = Buffer.alloc(0);
+
 /** Estimated bytes of a record's body beside its data, for deciding whether it still fits the segment. */
 const BODY_BYTES_ESTIMATE = 2048;
 
@@ -153,9 +155,9 @@ export class Transaction {
   // --- content -------------------------------------------------------------------------------------------------------
 
   /** Where this record's data will be. Call it before making extents of it. */
-  place(dataLength: number): { readonly segment: number; readonly dataStart: number } {
+  place(dataLength: number, options: { readonly useReserve?: boolean } = {}): { readonly segment: number; readonly dataStart: number } {
     assert(this.#place === undefined, "placed twice");
-    const place = this.#core.journal.place(dataLength, BODY_BYTES_ESTIMATE);
+    const place = this.#core.journal.place(dataLength, BODY_BYTES_ESTIMATE, options);
     this.#place = place;
     return place;
   }
@@ -163,9 +165,23 @@ export class Transaction {
   /** Adds a slice of `extents` to a chunk; `isNew` as in `ContentMap.added`. At most one call for each chunk. */
   addExtents(content: ContentId, chunk: number, extents: readonly Extent[], isNew: boolean): void {
     this.#row(keys.chunkKey(keys.TABLE.SLICE, content, chunk, this.lsn), encodeExtents(extents));
+    this.#refer(content, chunk, extents);
     const checkpoint = this.#core.content.added(content, chunk, extents, isNew);
     if (checkpoint !== undefined) {
       this.#row(keys.chunkKey(keys.TABLE.CHECKPOINT, content, chunk, this.lsn), encodeExtents(checkpoint));
+    }
+  }
+
+  /** Notes which other segments the extents name: cleaning finds by a segment's own records only what they themselves put. */
+  #refer(content: ContentId, chunk: number, extents: readonly Extent[]): void {
+    const own = this.#place?.segment;
+    let last = 0;
+    const named = new Set<number>();
+    for (const { segment } of extents) {
+      if (segment === 0 || segment === own || segment === last || named.has(segment)) continue;
+      last = segment;
+      named.add(segment);
+      this.#row(keys.referenceKey(segment, content, chunk, this.lsn), NO_BYTES);
     }
   }
 
@@ -223,7 +239,8 @@ export class Transaction {
     const core = this.#core;
     this.#finishRows();
     const data = options.data ?? null;
-    if (this.#place === undefined) core.journal.place(data?.length ?? 0, BODY_BYTES_ESTIMATE);
+    // A record without data needs no place: the journal knows its length when it is appended.
+    assert(data === null || this.#place !== undefined, "data without a place");
     const { actor, unique } = this.context;
     try {
       const draft = { op, time: this.time, actor, unique, detail, rows: this.#rows, data };

@@ -42,7 +42,9 @@ describe.skipIf(skip)("the bench", () => {
     expectNothingLeft();
   });
 
-  test("Ctrl-C ends a long run, prints what there is and leaves nothing behind", { timeout: TEST_DURATION_MS_MAX }, async () => {
+  test("Ctrl-C ends a long run, prints what there is and leaves nothing behind", {
+    timeout: TEST_DURATION_MS_MAX,
+  }, async () => {
     const bench = startBench("--rows", "create", "--rounds", "1000");
     const finished = ended(bench);
     bench.stderr?.on("data", (text: Buffer) => text.includes("round 2/") && bench.kill("SIGINT"));

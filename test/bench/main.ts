@@ -1,5 +1,6 @@
 /** `npm run bench`: measures Tidemark beside ext4 and a C pass-through FUSE. See README.md in this folder. */
 import { mkdirSync, statfsSync, writeFileSync } from "node:fs";
+import { loadavg } from "node:os";
 import { join } from "node:path";
 import { Bench } from "./bench.ts";
 import { Cleanups, makeScratch } from "./cleanup.ts";
@@ -53,7 +54,7 @@ async function main(argv: readonly string[]): Promise<number> {
   const report: Report = { rows, results, columns: set.columns, rounds: options.rounds };
   print(`\n${options.trips ? renderTrips(report) : renderReport(report)}\n`);
   const durationS = (performance.now() - startedMs) / 1000;
-  print(`Took ${(durationS / 60).toFixed(1)} minutes.\n`);
+  print(`Took ${(durationS / 60).toFixed(1)} minutes; load at the end ${loadavg()[0]?.toFixed(2)}.\n`);
   if (options.json !== undefined) {
     const value = { machine: await describeMachine(set), options, durationS, rows: reportToJson(report) };
     writeFileSync(options.json, `${JSON.stringify(value, undefined, 2)}\n`);

@@ -66,15 +66,16 @@ function targetFactory(options: BenchOptions, scratch: string): (kind: TargetKin
       case "c-tuned":
         return new PassThroughTarget({ name, mode: "tuned", home, compile });
       case "tidemark":
-        return new TidemarkTarget({ name, home, program: options.tidemark, nodeOptions: profile(options) });
+        return new TidemarkTarget({ name, home, program: options.tidemark, nodeOptions: profile(options, name) });
     }
   };
 }
 
-function profile(options: BenchOptions): string | undefined {
+function profile(options: BenchOptions, name: string): string | undefined {
   if (!options.profile) return undefined;
-  mkdirSync(PROFILE_DIR, { recursive: true });
-  return `--cpu-prof --cpu-prof-dir=${PROFILE_DIR}`;
+  const dir = join(PROFILE_DIR, name);
+  mkdirSync(dir, { recursive: true });
+  return `--cpu-prof --cpu-prof-dir=${dir}`;
 }
 
 /** Works in a folder of its own inside the user's directory, and takes it away again. */

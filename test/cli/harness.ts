@@ -50,6 +50,26 @@ export type CliResult = {
   readonly served: readonly ServeOptions[];
 };
 
+/** Surroundings in which nothing is there, for what only needs some. */
+export function makeEnvironment(changes: Partial<CliEnvironment> = {}): CliEnvironment {
+  return {
+    stdin: new PassThrough(),
+    stdout: new Captured(false),
+    stderr: new Captured(false),
+    variables: {},
+    clock: CLOCK,
+    zone: () => 3600,
+    workingFolder: "/work",
+    homeFolder: "/home/me",
+    process: { pid: 77, uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 },
+    version: "9.8.7",
+    signal: new AbortController().signal,
+    connect: async () => ({ api: new FakeAdminApi(), close: () => {} }),
+    serve: async () => 0,
+    ...changes,
+  };
+}
+
 /** Runs one command line in this process, against `api` (else a FakeAdminApi). */
 export async function cli(args: readonly string[], options: CliOptions = {}): Promise<CliResult> {
   const terminal = options.terminal === true;
@@ -63,18 +83,14 @@ export async function cli(args: readonly string[], options: CliOptions = {}): Pr
   );
   const socketPaths: string[] = [];
   const served: ServeOptions[] = [];
-  const environment: CliEnvironment = {
+  const { signal, uid } = options;
+  const environment = makeEnvironment({
     stdin,
     stdout: options.stdout ?? stdout,
     stderr,
     variables: { NO_COLOR: "1", ...options.variables },
-    clock: CLOCK,
-    zone: () => 3600,
-    workingFolder: "/work",
-    homeFolder: "/home/me",
-    process: { pid: 77, uid: options.uid ?? process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 },
-    version: "9.8.7",
-    signal: options.signal ?? new AbortController().signal,
+    ...(signal === undefined ? {} : { signal }),
+    ...(uid === undefined ? {} : { process: { pid: 77, uid, gid: uid } }),
     connect: async (socketPath) => {
       socketPaths.push(socketPath);
       return { api: options.api ?? new FakeAdminApi(), close: () => {} };
@@ -83,7 +99,7 @@ export async function cli(args: readonly string[], options: CliOptions = {}): Pr
       served.push(serveOptions);
       return 0;
     },
-  };
+  });
   const code = await run(args, environment);
   return { code, stdout: stdout.text, bytes: Buffer.concat(stdout.chunks), stderr: stderr.text, socketPaths, served };
 }

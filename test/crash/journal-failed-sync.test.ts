@@ -122,6 +122,7 @@ needsLoop(
     }
     await restarted.close();
     disk.unmount();
+    disk.repair();
     disk.mount();
     expect((await fixture.open({ folder })).lastLsn).toBe(found);
     await fixture[Symbol.asyncDispose]();

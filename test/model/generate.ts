@@ -2,11 +2,18 @@ import type { Timestamp } from "../../src/base/clock.ts";
 import { S_IFBLK, S_IFCHR, S_IFIFO, S_IFREG, S_IFSOCK, SIZE_BYTES_MAX } from "../../src/domain/inode.ts";
 import { RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT, WRITE_BYTES_MAX } from "../../src/domain/metadata-api.ts";
 import { type AclEntry, encodeAcl } from "./model-acl.ts";
-import { type Bytes, DIRECTORY_SLOTS, type Event, type Operation, type SetText, type Slot, type Step } from "./operations.ts";
+import {
+  type Bytes,
+  DIRECTORY_SLOTS,
+  type Event,
+  type Operation,
+  type SetText,
+  SLOTS,
+  type Slot,
+  SPECIAL_SLOTS,
+  type Step,
+} from "./operations.ts";
 import type { Random } from "./random.ts";
-
-/** Few, so that steps meet the same inodes again and again. */
-const SLOTS = 20;
 
 /** Few names, so that they collide; with the awkward ones: not UTF-8, blanks, control bytes, the longest, and one too long. */
 const NAMES = ["a", "b", "c", "d", "e", "f", "\xff\xfe", "\xc3\x28", "\xc3\xa9", " ", "-rf", "x\ny", "...", "x*255", "\x80*255"];
@@ -58,10 +65,12 @@ const CHECK_EVERY = 200;
 /** A random sequence of `count` steps and the checks among them: the same for the same seed. */
 export function generateSteps(random: Random, count: number): Step[] {
   const steps: Step[] = [];
+  // Without a crash the engine knows exactly which mount holds what, and is judged more strictly.
+  const weights = random.oneIn(3) ? { ...WEIGHTS, reopen: 0 } : WEIGHTS;
   while (steps.length < count) {
     const index = steps.length;
     if (random.oneIn(160)) steps.push(...burst(random));
-    else steps.push(makeStep(random, makeOperation(random)));
+    else steps.push(makeStep(random, makeOperation(random, weights)));
     if (Math.floor(steps.length / CHECK_EVERY) > Math.floor(index / CHECK_EVERY)) {
       for (const moment of [-1, random.u32(), random.u32()]) {
         steps.push(makeStep(random, { op: "check", moment, seed: random.u32() }));
@@ -73,7 +82,7 @@ export function generateSteps(random: Random, count: number): Step[] {
 
 function makeStep(random: Random, action: Operation | Event): Step {
   const gid = random.pick([0, 1000, 77]);
-  return { clock: clockStep(random), uid: random.pick([0, 1000]), gid, do: action };
+  return { clock: clockStep(random), mount: random.oneIn(4) ? 1 : 0, uid: random.pick([0, 1000]), gid, do: action };
 }
 
 const SECOND = 1_000_000_000;
@@ -100,8 +109,9 @@ function burst(random: Random): Step[] {
 }
 
 const directorySlot = (random: Random): Slot => random.below(random.oneIn(30) ? SLOTS : random.oneIn(3) ? 1 : DIRECTORY_SLOTS);
-const fileSlot = (random: Random): Slot => DIRECTORY_SLOTS + random.below(random.oneIn(2) ? 4 : SLOTS - DIRECTORY_SLOTS);
-const anySlot = (random: Random): Slot => (random.oneIn(3) ? directorySlot(random) : fileSlot(random));
+const fileSlot = (random: Random): Slot => DIRECTORY_SLOTS + random.below(random.oneIn(2) ? 4 : SPECIAL_SLOTS - DIRECTORY_SLOTS);
+const specialSlot = (random: Random): Slot => SPECIAL_SLOTS + random.below(SLOTS - SPECIAL_SLOTS);
+const anySlot = (random: Random): Slot => random.pick([directorySlot, fileSlot, fileSlot, specialSlot])(random);
 const newDirectorySlot = (random: Random): Slot => 1 + random.below(DIRECTORY_SLOTS - 1);
 
 const name = (random: Random): string =>
@@ -118,8 +128,8 @@ function offsetOf(random: Random): bigint {
   return offset > SIZE_BYTES_MAX ? SIZE_BYTES_MAX : offset;
 }
 
-function makeOperation(random: Random): Operation | Event {
-  const op = random.weighted(WEIGHTS);
+function makeOperation(random: Random, weights: Readonly<Record<keyof typeof WEIGHTS, number>>): Operation | Event {
+  const op = random.weighted(weights);
   switch (op) {
     case "settle":
     case "reopen":
@@ -212,15 +222,15 @@ function makeNaming(random: Random, op: NamingOp): Operation {
       const type = random.pick(SPECIAL_TYPES);
       // The kernel sends a device number for device nodes only.
       const rdev = type === S_IFCHR || type === S_IFBLK ? random.u32() : 0;
-      return { op, ...place(random), ...made, mode: type | made.mode, rdev };
+      return { op, ...place(random), ...made, mode: type | made.mode, rdev, into: type === S_IFREG ? made.into : specialSlot(random) };
     }
     case "symlink": {
       const length = random.oneIn(30) ? 4095 : 1 + random.below(40);
       const target = Buffer.alloc(length, random.pick(["t", "../", "\xff", "é"]), "latin1");
-      return { op, ...place(random), target: { hex: target.toString("hex") }, into: made.into };
+      return { op, ...place(random), target: { hex: target.toString("hex") }, into: specialSlot(random) };
     }
     case "link":
-      return { op, ino: random.oneIn(15) ? directorySlot(random) : fileSlot(random), ...place(random) };
+      return { op, ino: random.oneIn(4) ? anySlot(random) : fileSlot(random), ...place(random) };
     case "tmpfile":
       return { op, dir: directorySlot(random), ...made, mode: S_IFREG | made.mode };
     case "rename": {

@@ -12,6 +12,7 @@ import type {
 } from "../../src/domain/metadata-api.ts";
 import type { OpenHarness } from "./harness.ts";
 import { contextFactory } from "./harness-context.ts";
+import { HeldInodes } from "./held-inodes.ts";
 import { invalidationsOf } from "./model-invalidation.ts";
 import { rootNode } from "./model-namespace.ts";
 import { ModelState, type Snapshot } from "./model-state.ts";
@@ -29,9 +30,8 @@ export class ModelApi implements MetadataApi {
   /** Results of mutations by (mount, unique), for re-sent requests. */
   readonly #results = new Map<string, Reply>();
   readonly #listeners = new Set<(invalidation: Invalidation) => void>();
-  readonly #mounts = new Set<number>([1]);
-  /** Orphans and the mounts that still hold them. */
-  readonly #holders = new Map<InodeId, Set<number>>();
+  readonly #held = new HeldInodes();
+  #mountCount = 1;
   #nextIno = 2;
 
   constructor(clock: Clock) {
@@ -46,13 +46,14 @@ export class ModelApi implements MetadataApi {
   }
 
   attachMount(): MountId {
-    const mountId = this.#mounts.size + 1;
-    this.#mounts.add(mountId);
-    return mountId as MountId;
+    this.#mountCount++;
+    return this.#mountCount as MountId;
   }
 
   execute<R extends Request>(request: R, context: RequestContext): ReplyOf<R> {
-    return this.#execute(request, context) as ReplyOf<R>;
+    const reply = this.#execute(request, context);
+    this.#held.note(request, reply, context);
+    return reply as ReplyOf<R>;
   }
 
   subscribe(listener: (invalidation: Invalidation) => void): () => void {
@@ -68,7 +69,10 @@ export class ModelApi implements MetadataApi {
     }
     const key = `${context.actor.mountId}:${context.unique}`;
     if (context.resent && this.#results.has(key)) return this.#results.get(key);
-    if (request.op === "forget" && !this.#released(request.ino, context.actor.mountId)) return undefined;
+    if (request.op === "forget") {
+      this.#held.forget(context.actor.mountId, request.ino);
+      if (this.#held.isHeld(request.ino)) return undefined;
+    }
     return this.#change(request, { context, key });
   }
 
@@ -86,29 +90,23 @@ export class ModelApi implements MetadataApi {
       this.#state.restore(before);
       return reply;
     }
+    // The kernel of a temporary file's mount learns of it by the reply, which is still to come.
+    if (request.op !== "tmpfile") this.#endUnheld(before);
     const after = this.#state.snapshot();
     this.#moments.push(after);
     this.#results.set(key, reply);
-    this.#noteOrphans(before, after);
     for (const event of invalidationsOf(request, { before, after, mountId: context.actor.mountId })) {
       for (const listener of this.#listeners) listener(event);
     }
     return reply;
   }
 
-  /** Every mount is taken to hold every inode, as after a restart. */
-  #noteOrphans(before: Snapshot, after: Snapshot): void {
-    for (const node of after.values()) {
-      if (node.nlink === 0 && before.get(node.ino)?.nlink !== 0) this.#holders.set(node.ino, new Set(this.#mounts));
-      if (node.nlink > 0) this.#holders.delete(node.ino);
+  /** An inode that lost its last name ends at once when no kernel knows it. */
+  #endUnheld(before: Snapshot): void {
+    for (const node of [...this.#state.nodes()]) {
+      const orphaned = node.nlink === 0 && before.get(node.ino)?.nlink !== 0;
+      if (orphaned && !this.#held.isHeld(node.ino)) this.#state.remove(node.ino);
     }
-  }
-
-  #released(ino: InodeId, mountId: number): boolean {
-    const holders = this.#holders.get(ino);
-    if (holders === undefined) return false;
-    holders.delete(mountId);
-    return holders.size === 0;
   }
 
   #at(at: Lsn): ModelState {

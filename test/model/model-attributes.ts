@@ -36,9 +36,11 @@ export function hasPrivileges(node: ModelNode): boolean {
 
 const timeOf = (value: Timestamp | "now", change: Change): Timestamp => (value === "now" ? change.now : value);
 
-export function setattr(state: ModelState, request: Of<"setattr">, change: Change): ModelNode {
+/** Answers whether something was set. */
+export function setattr(state: ModelState, request: Of<"setattr">, change: Change): { node: ModelNode; changed: boolean } {
   const { set, ino } = request;
   const node = state.node(ino);
+  if (Object.keys(set).length === 0) return { node, changed: false };
   if (set.size !== undefined) truncate(state, node, set.size, change);
   const chowns = (set.uid !== undefined || set.gid !== undefined) && !isDirectory(node.mode);
   if (set.size !== undefined) state.update(ino, withoutCapability(node), change.lsn);
@@ -51,7 +53,7 @@ export function setattr(state: ModelState, request: Of<"setattr">, change: Chang
     ...(set.atime === undefined ? {} : { atime: timeOf(set.atime, change) }),
     ...(set.mtime === undefined ? {} : { mtime: timeOf(set.mtime, change) }),
   };
-  return state.update(ino, patch, change.lsn);
+  return { node: state.update(ino, patch, change.lsn), changed: true };
 }
 
 /** Sets the size, even to the same: what is cut off is gone, what is added is a hole. */
@@ -68,8 +70,13 @@ function changeMode(state: ModelState, node: ModelNode, mode: number, change: Ch
   state.update(node.ino, { mode: (node.mode & S_IFMT) | (mode & 0o7777), xattrs }, change.lsn);
 }
 
-/** Refuses names outside the known namespaces. */
+/** Limits of linux/limits.h: XATTR_NAME_MAX, XATTR_SIZE_MAX. */
+const NAME_MAX = 255;
+const VALUE_BYTES_MAX = 65_536;
+
+/** Refuses names that are too long or outside the known namespaces. */
 export function checkXattrName(name: string): void {
+  if (name.length > NAME_MAX) throw FsError.of("ERANGE");
   if (!NAMESPACES.some((namespace) => name.startsWith(namespace))) throw FsError.of("EOPNOTSUPP");
 }
 
@@ -78,6 +85,7 @@ export function setxattr(state: ModelState, request: Of<"setxattr">, change: Cha
   const node = state.node(request.ino);
   const name = request.name.toString("latin1");
   checkXattrName(name);
+  if (request.value.length > VALUE_BYTES_MAX) throw FsError.of("E2BIG");
   if (name === ACL_ACCESS || name === ACL_DEFAULT) return setAcl(state, node, name, { request, change });
   const before = node.xattrs.get(name);
   if (before !== undefined && (request.flags & XATTR_CREATE) !== 0) throw FsError.of("EEXIST");

@@ -10,6 +10,10 @@ export const EMPTY_CONTENT: Content = [];
 
 const endOf = (piece: Piece): bigint => piece.offset + BigInt(piece.bytes.length);
 
+/** Bytes in pieces. */
+export const writtenBytes = (content: Content): bigint =>
+  content.reduce((sum, piece) => sum + BigInt(piece.bytes.length), 0n);
+
 /** `content` with a hole in [from, to). */
 export function punched(content: Content, from: bigint, to: bigint): Content {
   const result: Piece[] = [];

@@ -117,6 +117,7 @@ function createNamed(
 
 export function mknod(state: ModelState, request: Of<"mknod">, change: Change): ModelNode {
   const type = request.mode & S_IFMT;
+  if (type === S_IFDIR || type === S_IFLNK) throw FsError.of("EPERM");
   const rdev = type === S_IFCHR || type === S_IFBLK ? request.rdev : 0;
   return createNamed(state, request, { mode: request.mode, umask: request.umask, rdev, nlink: 1 }, change);
 }

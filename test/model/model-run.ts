@@ -1,16 +1,26 @@
 import { present } from "../../src/base/assert.ts";
 import { FsError } from "../../src/domain/errors.ts";
-import { type InodeId, LIVE, type Lsn } from "../../src/domain/ids.ts";
-import type { Inode } from "../../src/domain/inode.ts";
-import { RENAME_WHITEOUT, type ReadRequest, type ReplyOf, type Request, type RequestContext } from "../../src/domain/metadata-api.ts";
+import { type InodeId, LIVE, type Lsn, type MountId } from "../../src/domain/ids.ts";
+import { type Inode, isDirectory, isRegular } from "../../src/domain/inode.ts";
+import {
+  type Invalidation,
+  RENAME_WHITEOUT,
+  type ReadRequest,
+  type ReplyOf,
+  type Request,
+  type RequestContext,
+  type WriteRequest,
+} from "../../src/domain/metadata-api.ts";
 import { compareOutcomes, expectSame, InodeFacts, Mismatch, type Outcome } from "./compare.ts";
 import { compareTree } from "./compare-tree.ts";
 import type { Harness, OpenHarness } from "./harness.ts";
+import { HeldInodes } from "./held-inodes.ts";
 import { ManualClock } from "./manual-clock.ts";
+import { invalidationsOf, missingInvalidations } from "./model-invalidation.ts";
 import { type ModelNode, ModelState, type Snapshot } from "./model-state.ts";
 import { changeTree, isRead, readTree } from "./model-tree.ts";
 import { isUnspecified } from "./model-unspecified.ts";
-import { DIRECTORY_SLOTS, type Event, type Operation, type Slot, type Step } from "./operations.ts";
+import { DIRECTORY_SLOTS, type Event, type Operation, type Slot, SPECIAL_SLOTS, type Step } from "./operations.ts";
 import { Random } from "./random.ts";
 import { resolveOperation } from "./resolve-operation.ts";
 
@@ -59,6 +69,12 @@ class ModelRun {
   /** Every inode number the engine ever gave. */
   readonly #known = new Set<InodeId>();
   #highest = 0;
+  readonly #mounts: readonly MountId[];
+  readonly #held = new HeldInodes();
+  /** After a crash an engine no longer knows which kernel knows what, and may keep orphans longer. */
+  #crashed = false;
+  /** What other caches were told since the last request. */
+  #told: Invalidation[] = [];
   #executed = 0;
   #skipped = 0;
 
@@ -70,6 +86,12 @@ class ModelRun {
     this.#slots.set(0, root.ino);
     this.#noteInode(root.ino);
     this.#moments.push({ lsn: harness.lastLsn(), snapshot: this.#model.snapshot() });
+    this.#mounts = [harness.context().actor.mountId, harness.attachMount()];
+    this.#subscribe();
+  }
+
+  #subscribe(): void {
+    this.#harness.api.subscribe((event) => this.#told.push(event));
   }
 
   static async begin(harness: Harness, clock: ManualClock): Promise<ModelRun> {
@@ -112,6 +134,8 @@ class ModelRun {
       case "reopen": {
         const before = this.#harness.lastLsn();
         this.#harness = await this.#harness.reopen();
+        this.#crashed = true;
+        this.#subscribe();
         return expectSame("last LSN after reopen", this.#harness.lastLsn(), before);
       }
       case "resend":
@@ -133,15 +157,22 @@ class ModelRun {
     }
     this.#executed++;
     const base = this.#harness.context();
-    const context = { ...base, actor: { ...base.actor, uid: step.uid, gid: step.gid } };
+    const mountId = present(this.#mounts[step.mount], "a mount");
+    const context = { ...base, actor: { ...base.actor, mountId, uid: step.uid, gid: step.gid } };
+    if (request.op === "forget") return this.#forget(request, context);
     const reply = isRead(request) ? await this.#read(request, { state, context }) : await this.#change({ request, context });
-    if (reply !== undefined && "into" in operation) this.#slots.set(operation.into, reply);
+    if (reply !== undefined && "into" in operation) this.#fill(operation.into, reply, state);
+  }
+
+  #fill(slot: Slot, ino: InodeId, state: ModelState): void {
+    const { mode } = state.node(ino);
+    const kind = isDirectory(mode) ? "directory" : isRegular(mode) ? "file" : "special";
+    if (kindOfSlot(slot) === kind) this.#slots.set(slot, ino);
   }
 
   /** An empty slot stands for another of its kind, so that few steps go to waste. */
   #anotherSlot(slot: Slot): InodeId | undefined {
-    const directory = slot < DIRECTORY_SLOTS;
-    const filled = [...this.#slots].filter(([other]) => other < DIRECTORY_SLOTS === directory);
+    const filled = [...this.#slots].filter(([other]) => kindOfSlot(other) === kindOfSlot(slot));
     return filled[slot % filled.length]?.[1];
   }
 
@@ -176,7 +207,9 @@ class ModelRun {
     const before = this.#harness.lastLsn();
     const kept = this.#model.snapshot();
     const engine = await this.#execute(call);
+    const told = this.#told;
     const created = await this.#createdInode(call, engine);
+    this.#told = told;
     let effect = "unchanged";
     const model = outcomeOf(() => {
       const applied = changeTree(this.#model, request, {
@@ -196,8 +229,50 @@ class ModelRun {
     if (mayStay) this.#model.restore(kept);
     compareOutcomes(engine, model, { request, facts: this.#facts, at: this.#harness.lastLsn() });
     if (!mayStay) expectSame(`records made by ${request.op}`, records, effect === "unchanged" ? 0 : 1);
+    this.#checkTold(request, { before: kept, after: this.#model.snapshot(), mountId: context.actor.mountId });
+    await this.#endUnheld(kept);
     if (records === 1) this.#noteRecord(call, "reply" in engine ? engine.reply : undefined);
     return created;
+  }
+
+  /** Other caches must be told of everything that changed, and of nothing by a request that changed nothing. */
+  #checkTold(request: WriteRequest, change: { before: Snapshot; after: Snapshot; mountId: number }): void {
+    const missing = missingInvalidations(invalidationsOf(request, change), this.#told);
+    if (missing.length > 0) throw new Mismatch(`${request.op} did not tell other caches of ${describe(missing)}`);
+    const changed = [...change.after].some(([ino, node]) => change.before.get(ino) !== node);
+    if (!changed && this.#told.length > 0) throw new Mismatch(`${request.op} changed nothing, but told ${describe(this.#told)}`);
+  }
+
+  /** An inode that lost its last name must stay while a kernel knows it, and else end at once (later, after a crash). */
+  async #endUnheld(before: Snapshot): Promise<void> {
+    for (const node of [...this.#model.nodes()]) {
+      if (node.nlink > 0 || before.get(node.ino)?.nlink === 0) continue;
+      const ended = !(await this.#exists(node.ino));
+      if (ended && this.#held.isHeld(node.ino)) throw new Mismatch(`inode ${node.ino} ended, though a mount still holds it`);
+      if (!ended && !this.#held.isHeld(node.ino) && !this.#crashed) throw new Mismatch(`inode ${node.ino} stays, though nobody holds it`);
+      if (ended) this.#model.remove(node.ino);
+    }
+  }
+
+  async #exists(ino: InodeId): Promise<boolean> {
+    return "reply" in (await this.#execute({ request: { op: "getattr", ino, at: LIVE }, context: this.#harness.context() }));
+  }
+
+  async #forget(request: Extract<Request, { op: "forget" }>, context: RequestContext): Promise<void> {
+    const { ino } = request;
+    const before = this.#harness.lastLsn();
+    const engine = await this.#execute({ request, context });
+    compareOutcomes(engine, { reply: undefined }, { request, facts: this.#facts, at: before });
+    this.#held.forget(context.actor.mountId, ino);
+    const records = this.#harness.lastLsn() - before;
+    const orphan = this.#model.has(ino) && this.#model.node(ino).nlink === 0;
+    const mayEnd = orphan && !this.#held.isHeld(ino);
+    if (records > 0 && !mayEnd) throw new Mismatch(`forget of inode ${ino} made a record, but it has a name or a holder, or is gone`);
+    if (records === 0 && mayEnd && !this.#crashed) throw new Mismatch(`forget of inode ${ino} did not end it, though nobody holds it`);
+    if (records === 0) return;
+    expectSame("records made by forget", records, 1);
+    this.#model.remove(ino);
+    this.#noteRecord({ request, context }, undefined);
   }
 
   /** The inode that a reply names; a whiteout is in no reply and has to be looked up, as the kernel would. */
@@ -238,7 +313,8 @@ class ModelRun {
   /** A record that is there must be answered from, whatever has happened since. */
   async #resend(back: number): Promise<void> {
     const recorded = this.#recorded.at(-1 - back);
-    if (recorded === undefined) return;
+    if (recorded?.request.op === "forget") return;
+    if (recorded === undefined || this.#hasEnded(recorded.reply)) return;
     const before = this.#harness.lastLsn();
     const outcome = await this.#execute({ request: recorded.request, context: { ...recorded.context, resent: true } });
     if ("code" in outcome) throw new Mismatch(`${recorded.request.op} re-sent: got ${outcome.code}, want the first answer`);
@@ -246,6 +322,11 @@ class ModelRun {
       typeof reply === "object" && reply !== null && "ino" in reply ? reply.ino : reply;
     expectSame(`${recorded.request.op} re-sent`, identity(outcome.reply), identity(recorded.reply));
     expectSame(`records made by ${recorded.request.op} re-sent`, this.#harness.lastLsn() - before, 0);
+  }
+
+  /** Whether a reply is of an inode that has been forgotten since: a kernel that waits for the answer does not forget it. */
+  #hasEnded(reply: unknown): boolean {
+    return typeof reply === "object" && reply !== null && "ino" in reply && !this.#model.has(reply.ino as InodeId);
   }
 
   async #compareTree(index: number, random: Random): Promise<void> {
@@ -273,11 +354,13 @@ class ModelRun {
 
   /** Runs a request on the engine. The data of a write is overwritten as soon as the call returns: it was only lent. */
   async #execute({ request, context }: Call): Promise<Outcome> {
+    this.#told = [];
     const lent = request.op === "write" ? { ...request, data: Buffer.from(request.data) } : request;
     try {
       const answer = this.#harness.api.execute(lent, context);
       if (lent.op === "write") lent.data.fill(0xee);
       const reply = await answer;
+      this.#held.note(request, reply, context);
       // Read pieces belong to us for this turn only.
       return { reply: request.op === "read" ? [Buffer.concat(reply as Uint8Array[])] : reply };
     } catch (error) {
@@ -285,6 +368,11 @@ class ModelRun {
       throw error;
     }
   }
+}
+
+function kindOfSlot(slot: Slot): "directory" | "file" | "special" {
+  if (slot < DIRECTORY_SLOTS) return "directory";
+  return slot < SPECIAL_SLOTS ? "file" : "special";
 }
 
 function outcomeOf(act: () => unknown): Outcome {
@@ -296,5 +384,5 @@ function outcomeOf(act: () => unknown): Outcome {
   }
 }
 
-const describe = (request: ReadRequest): string =>
-  JSON.stringify(request, (_key, value: unknown) => (typeof value === "bigint" ? `${value}` : value));
+const describe = (value: unknown): string =>
+  JSON.stringify(value, (_key, part: unknown) => (typeof part === "bigint" ? `${part}` : part));

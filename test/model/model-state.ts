@@ -3,11 +3,11 @@ import type { Timestamp } from "../../src/base/clock.ts";
 import { FsError } from "../../src/domain/errors.ts";
 import { type InodeId, type Lsn, NAME_BYTES_MAX } from "../../src/domain/ids.ts";
 import { type Inode, isDirectory } from "../../src/domain/inode.ts";
-import type { Content } from "./model-content.ts";
+import { type Content, writtenBytes } from "./model-content.ts";
 
 /**
  * An inode of the model with all that belongs to it. Immutable. `since` is the last LSN at which an attribute took another value;
- * `allocatedBytes` and `contentId` mean nothing here. Names are bytes written as latin1 text.
+ * `contentId` means nothing here. Names are bytes written as latin1 text.
  */
 export type ModelNode = Inode & {
   readonly entries: ReadonlyMap<string, InodeId>;
@@ -94,7 +94,8 @@ export class ModelState {
 
   update(ino: InodeId, patch: Partial<ModelNode>, lsn: Lsn): ModelNode {
     const before = this.node(ino);
-    const after = { ...before, ...patch };
+    const merged = { ...before, ...patch };
+    const after = { ...merged, allocatedBytes: writtenBytes(merged.content) };
     const node = sameAttributes(before, after) ? after : { ...after, since: lsn };
     this.#nodes.set(ino, node);
     return node;

@@ -68,8 +68,6 @@ function dispatch(state: ModelState, request: WriteRequest, change: Change): App
       return changed(unlink(state, request, change));
     case "rmdir":
       return changed(rmdir(state, request, change));
-    case "setattr":
-      return changed(setattr(state, request, change));
     case "removexattr":
       return changed(removexattr(state, request, change));
     default:
@@ -77,7 +75,7 @@ function dispatch(state: ModelState, request: WriteRequest, change: Change): App
   }
 }
 
-type Unconditional = "mknod" | "mkdir" | "symlink" | "tmpfile" | "link" | "unlink" | "rmdir" | "setattr" | "removexattr";
+type Unconditional = "mknod" | "mkdir" | "symlink" | "tmpfile" | "link" | "unlink" | "rmdir" | "removexattr";
 
 /** The requests that may succeed without changing anything. */
 function dispatchConditional(
@@ -89,6 +87,10 @@ function dispatchConditional(
     case "create": {
       const { node, changed } = create(state, request, change);
       return { reply: node, effect: changed ? "changed" : "unchanged" };
+    }
+    case "setattr": {
+      const { node, changed } = setattr(state, request, change);
+      return { reply: node, effect: changed ? "changed" : "maybe" };
     }
     case "rename":
       return { reply: undefined, effect: rename(state, request, change) ? "changed" : "maybe" };

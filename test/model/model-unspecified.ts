@@ -47,8 +47,6 @@ export function isUnspecified(state: ModelState, request: Request): boolean {
       return isUnspecifiedXattr(find(request.ino), request);
     case "fsync":
       return find(request.ino) === undefined;
-    case "forget":
-      return find(request.ino)?.nlink !== 0;
     default:
       return false;
   }
@@ -82,11 +80,11 @@ function isSpecial(state: ModelState, request: Of<"create">): boolean {
 const keepsPrivileges = (node: ModelNode | undefined): boolean => node !== undefined && hasPrivileges(node);
 
 function isUnspecifiedLink(state: ModelState, request: Of<"link">): boolean {
-  if (!state.has(request.ino)) return !isLiveDirectory(state, request.parent);
-  const node = state.node(request.ino);
-  if (isUnspecifiedName(state, request)) return true;
-  if (!isDirectory(node.mode)) return node.nlink === 0 && !node.linkable;
-  return !isLiveDirectory(state, request.parent) || request.name.length > NAME_BYTES_MAX || isTaken(state, request);
+  const badPlace =
+    !isLiveDirectory(state, request.parent) || request.name.length > NAME_BYTES_MAX || isTaken(state, request);
+  if (!state.has(request.ino) || isDirectory(state.node(request.ino).mode)) return badPlace;
+  const { nlink, linkable } = state.node(request.ino);
+  return isUnspecifiedName(state, request) || (nlink === 0 && !linkable);
 }
 
 const isTaken = (state: ModelState, place: Place): boolean =>
@@ -128,7 +126,8 @@ function isUnspecifiedXattr(node: ModelNode | undefined, request: Of<"setxattr" 
   if (name.startsWith("user.")) return !isRegular(node.mode) && !isDirectory(node.mode);
   if (name !== ACL_ACCESS && name !== ACL_DEFAULT) return false;
   if (isSymlink(node.mode)) return true;
-  if (request.op === "setxattr" && request.flags !== 0) return true;
+  // The kernel sends removexattr for an empty list, and no flags with any.
+  if (request.op === "setxattr" && (request.flags !== 0 || request.value.length === 0)) return true;
   if (request.op === "setxattr" && request.killSgid && (name !== ACL_ACCESS || request.value.length <= 4)) return true;
   const removes = request.op === "removexattr" || (request.op === "setxattr" && request.value.length <= 4);
   return removes && !node.xattrs.has(name);

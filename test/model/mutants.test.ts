@@ -3,7 +3,7 @@ import type { Clock } from "../../src/base/clock.ts";
 import { generateSteps } from "./generate.ts";
 import type { OpenHarness } from "./harness.ts";
 import { runSteps } from "./model-run.ts";
-import { MUTATIONS, openForgetful, openMutant } from "./mutants.ts";
+import { MUTATIONS, MUTED, openForgetful, openMutant, openMuted } from "./mutants.ts";
 import { formatStep, parseSteps } from "./operations.ts";
 import { Random } from "./random.ts";
 import { shrink } from "./shrink.ts";
@@ -24,6 +24,10 @@ async function firstFailure(open: OpenHarness) {
 describe("the model test finds an engine that", () => {
   test.for(Object.entries(MUTATIONS))("%s", async ([, mutation]) => {
     expect(await firstFailure(openMutant(mutation))).toBeDefined();
+  });
+
+  test.for(Object.entries(MUTED))("%s", async ([, muted]) => {
+    expect(await firstFailure(openMuted(muted))).toBeDefined();
   });
 
   test("loses a record in a crash", async () => {

@@ -1,5 +1,12 @@
-import { LIVE, type Lsn } from "../../src/domain/ids.ts";
-import { RENAME_EXCHANGE, RENAME_NOREPLACE, type ReplyMap, type Request, type RequestContext } from "../../src/domain/metadata-api.ts";
+import { LIVE, type Lsn, type MountId } from "../../src/domain/ids.ts";
+import {
+  type Invalidation,
+  RENAME_EXCHANGE,
+  RENAME_NOREPLACE,
+  type ReplyMap,
+  type Request,
+  type RequestContext,
+} from "../../src/domain/metadata-api.ts";
 import type { Harness, OpenHarness } from "./harness.ts";
 import { openModel } from "./model-api.ts";
 
@@ -48,33 +55,53 @@ export const MUTATIONS: Readonly<Record<string, Mutation>> = {
     if (before !== undefined) await next({ op: "forget", ino: (before as ReplyMap["lookup"]).ino }, context);
     return reply;
   },
+  "ends an orphan when the first of its mounts forgets it": async (request, context, next) => {
+    if (request.op !== "forget") return next(request, context);
+    for (const mountId of [1, 2] as MountId[]) await next(request, { ...context, actor: { ...context.actor, mountId } });
+    return undefined;
+  },
+  "never ends an orphan": (request, context, next) => (request.op === "forget" ? undefined : next(request, context)),
   "gives everything to root": (request, context, next) => next(request, { ...context, actor: { ...context.actor, uid: 0 } }),
 };
 
+/** Defects in what other caches are told: what is passed on for an event. */
+export const MUTED: Readonly<Record<string, (event: Invalidation) => Invalidation | undefined>> = {
+  "tells nobody of names": (event) => (event.kind === "entry" ? undefined : event),
+  "tells of attributes where the data changed": (event) => (event.kind === "inode" ? { ...event, data: false } : event),
+  "tells the mount that made the change too": (event) => ({ ...event, excluding: 0 }),
+};
+
+const unchanged: Mutation = (request, context, next) => next(request, context);
+
 /** The model with a defect. */
 export function openMutant(mutation: Mutation): OpenHarness {
-  return async (options) => mutated(await openModel(options), mutation);
+  return async (options) => mutated(await openModel(options), { mutation, muted: (event) => event });
 }
 
-function mutated(harness: Harness, mutation: Mutation): Harness {
+/** The model telling other caches wrong things. */
+export function openMuted(muted: (event: Invalidation) => Invalidation | undefined): OpenHarness {
+  return async (options) => mutated(await openModel(options), { mutation: unchanged, muted });
+}
+
+type Defect = { readonly mutation: Mutation; readonly muted: (event: Invalidation) => Invalidation | undefined };
+
+function mutated(harness: Harness, defect: Defect): Harness {
   const next: Next = (request, context) => harness.api.execute(request, context);
-  const execute = (request: Request, context: RequestContext) => mutation(request, context, next);
+  const execute = (request: Request, context: RequestContext) => defect.mutation(request, context, next);
+  const subscribe: Harness["api"]["subscribe"] = (listener) =>
+    harness.api.subscribe((event) => {
+      const told = defect.muted(event);
+      if (told !== undefined) listener(told);
+    });
   return {
     ...harness,
-    api: {
-      execute: execute as Harness["api"]["execute"],
-      subscribe: (listener) => harness.api.subscribe(listener),
-      close: () => harness.api.close(),
-    },
-    reopen: async () => mutated(await harness.reopen(), mutation),
+    api: { execute: execute as Harness["api"]["execute"], subscribe, close: () => harness.api.close() },
+    reopen: async () => mutated(await harness.reopen(), defect),
   };
 }
 
 /** An engine whose crash loses the last record it acknowledged. */
-export const openForgetful: OpenHarness = async (options) => {
-  const harness = await openModel(options);
-  return forgetful(harness, 0);
-};
+export const openForgetful: OpenHarness = async (options) => forgetful(await openModel(options), 0);
 
 function forgetful(harness: Harness, lost: number): Harness {
   return {

@@ -7,8 +7,13 @@ import type { Timestamp } from "../../src/base/clock.ts";
  */
 export type Slot = number;
 
-/** Slots below this one are meant for directories, the others for the rest. An empty slot stands for a filled one of its kind. */
+/**
+ * Slots below DIRECTORY_SLOTS hold directories, those from there to SPECIAL_SLOTS regular files, the rest what is neither: an inode that
+ * does not fit is not put in. Few of each, so that steps meet the same inodes again and again. An empty slot stands for a filled one of its kind.
+ */
 export const DIRECTORY_SLOTS = 6;
+export const SPECIAL_SLOTS = 16;
+export const SLOTS = 20;
 
 /** Bytes: given, or made from a seed. */
 export type Bytes = { readonly hex: string } | { readonly length: number; readonly seed: number };
@@ -90,6 +95,8 @@ export type Event =
 export type Step = {
   /** Nanoseconds by which the clock moves first; may be negative. */
   readonly clock: number;
+  /** The first or the second mount of the share. */
+  readonly mount: 0 | 1;
   readonly uid: number;
   readonly gid: number;
   readonly do: Operation | Event;

@@ -56,14 +56,27 @@ export async function runService(options: RunServiceOptions): Promise<RunningSer
     for (const close of closers.reverse()) await close();
   };
   try {
-    const folder = await DataFolder.open({ path: options.dataFolder, clock, log, lockWaitMs: LOCK_WAIT_MS, timers: new SystemTimers() });
+    const folder = await DataFolder.open({
+      path: options.dataFolder,
+      clock,
+      log,
+      lockWaitMs: LOCK_WAIT_MS,
+      timers: new SystemTimers(),
+    });
     closers.push(() => folder.close());
     const kv = await RocksKv.open({ directory: path.join(folder.path, "kv"), missing: "create" });
     closers.push(() => kv.close());
     const pool = new ApplyWorkerPool(kv);
     closers.push(() => pool.close());
     const newId = (): string => randomBytes(16).toString("hex");
-    const service = await MetadataService.open({ folder: folder.path, kv, clock, log, newId, backend: (app) => pool.backend(app) });
+    const service = await MetadataService.open({
+      folder: folder.path,
+      kv,
+      clock,
+      log,
+      newId,
+      backend: (app) => pool.backend(app),
+    });
     closers.push(() => service.close());
     const notifier = new Notifier();
     closers.push(() => notifier.close());
@@ -86,7 +99,9 @@ export async function runService(options: RunServiceOptions): Promise<RunningSer
 }
 
 function resume(restores: Restores, app: Parameters<Restores["resumeRestores"]>[0], log: Log): void {
-  restores.resumeRestores(app).catch((error: unknown) => log.error("a restore could not be continued", { error: String(error) }));
+  restores
+    .resumeRestores(app)
+    .catch((error: unknown) => log.error("a restore could not be continued", { error: String(error) }));
 }
 
 type Parts = {
@@ -97,12 +112,22 @@ type Parts = {
   readonly folder: DataFolder;
 };
 
-function adminApi({ options, service, mounts, log, folder }: Parts): { readonly api: AdminApi; readonly restores: Restores } {
+function adminApi({ options, service, mounts, log, folder }: Parts): {
+  readonly api: AdminApi;
+  readonly restores: Restores;
+} {
   const { clock } = options;
-  const apps = { find: (ref: Parameters<MetadataService["find"]>[0]) => service.find(ref), nameOf: (id: Parameters<MetadataService["nameOf"]>[0]) => service.nameOf(id) };
+  const apps = {
+    find: (ref: Parameters<MetadataService["find"]>[0]) => service.find(ref),
+    nameOf: (id: Parameters<MetadataService["nameOf"]>[0]) => service.nameOf(id),
+  };
   const parts = { apps, clock, log, turns: new SystemTurns() };
   const catalogue = new CatalogueAdmin(service, mounts);
-  const restores = new Restores({ ...parts, random: () => service.newId(), mountedShares: (app) => mounts.mountedShares(app.id) });
+  const restores = new Restores({
+    ...parts,
+    random: () => service.newId(),
+    mountedShares: (app) => mounts.mountedShares(app.id),
+  });
   const status = new Status({
     service,
     catalogue,

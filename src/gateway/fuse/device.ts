@@ -38,9 +38,8 @@ export function openFuseDevice(options: { nonBlocking: boolean }): number {
   }
 }
 
-/** The device through libc where koffi loads, else through node:fs. */
-export function fuseDeviceIo(): FuseDeviceIo {
-  const libc = loadLibc();
+/** The device through `libc` (where koffi loads), else through node:fs. */
+export function fuseDeviceIo(libc: Libc | undefined = loadLibc()): FuseDeviceIo {
   return libc === undefined ? new NodeDeviceIo() : new LibcDeviceIo(libc);
 }
 
@@ -83,7 +82,7 @@ class LibcDeviceIo implements FuseDeviceIo {
 }
 
 /** Through node:fs: works everywhere; an exception is made for each failure. */
-class NodeDeviceIo implements FuseDeviceIo {
+export class NodeDeviceIo implements FuseDeviceIo {
   read(fd: number, memory: Buffer): number {
     return negativeErrno(() => readSync(fd, memory));
   }

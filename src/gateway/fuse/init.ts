@@ -94,7 +94,6 @@ const WANTED: readonly InitFlagName[] = [
   "ABORT_ERROR",
   "ASYNC_DIO",
   "ASYNC_READ",
-  "ATOMIC_O_TRUNC",
   "BIG_WRITES",
   "CACHE_SYMLINKS",
   "CREATE_SUPP_GROUP", // to decide about set-group-id in a set-group-id directory
@@ -116,7 +115,8 @@ const WANTED: readonly InitFlagName[] = [
   "READDIRPLUS_AUTO",
   "SETXATTR_EXT",
 ];
-// Not wanted: WRITEBACK_CACHE (dirty kernel pages belong to no moment), AUTO_INVAL_DATA, HANDLE_KILLPRIV (V2 is exact), PASSTHROUGH,
+// Not wanted: ATOMIC_O_TRUNC (it would put O_TRUNC into OPEN, which is never sent once OPEN is answered ENOSYS: the truncation would be lost; without it
+// the kernel sends SETATTR), WRITEBACK_CACHE (dirty kernel pages belong to no moment), AUTO_INVAL_DATA, HANDLE_KILLPRIV (V2 is exact), PASSTHROUGH,
 // ALLOW_IDMAP (it hides the caller's uid and gid from every request but creations, and records say who).
 
 /** Whether both sides agreed on `flag`. */

@@ -1,27 +1,28 @@
-import { Worker } from "node:worker_threads";
-import { assert } from "../../base/assert.ts";
 import { TidemarkError } from "../../domain/errors.ts";
 import { encodeNotification, type Notification } from "./notify-codec.ts";
-import type { WorkDone, WorkOrder } from "./notify-worker.ts";
+import type { NotificationCounts } from "./notify-worker.ts";
+import { type NotificationWriter, WorkerWriter } from "./notify-writer.ts";
 
 /**
  * Tells kernels what to forget. Writing a notification takes kernel locks that an application may hold while it waits for an answer of ours,
- * so one worker thread writes them, never the loop and never the thread pool; and no answer may wait for its own mount's notification.
+ * so one dedicated thread writes them, never the loop and never the thread pool; and no answer may wait for its own mount's notification. Under
+ * a supervisor that thread is the supervisor's: a thread of ours that waits in the kernel could not be killed, would hold the locks of a dead
+ * process (on the database, say), and its successor, who has to give the answer, would wait for those.
  *
  * Invariants:
  * 1. Nothing is dropped: what does not fit the queue is waited for by the one who brings it.
- * 2. A notification that is queued and not yet with the worker also covers a later equal one, so it is queued once.
- * 3. The worker has one batch at a time, so a descriptor with nothing queued and nothing in the batch can be closed.
+ * 2. A notification that is queued and not yet with the writer also covers a later equal one, so it is queued once.
+ * 3. The writer has one batch at a time, so a descriptor with nothing queued and nothing in the batch can be closed.
  */
 
 /** Notifications waiting: a restore of a large tree makes one or two for each name. 100 bytes each: 6 MB. */
 const QUEUE_MAX = 65_536;
 
-/** Sent to the worker at a time: bounds what must be waited for before a descriptor may be closed. */
+/** Given to the writer at a time: bounds what must be waited for before a descriptor may be closed. */
 const BATCH_MAX = 256;
 
 export class Notifier {
-  #worker: Worker | undefined;
+  readonly #writer: NotificationWriter;
   /** By what they are about (I2), in order of arrival. */
   #queue = new Map<string, Notification>();
   #inFlight: ReadonlySet<number> = new Set();
@@ -31,6 +32,11 @@ export class Notifier {
   #closed = false;
   /** Notifications written, and those the kernel had no use for (nothing cached). */
   readonly counts = { written: 0, unknown: 0, refused: 0 };
+
+  /** `writer`: who writes; a thread of this process, or the supervisor's (SupervisorClient). Closed with this. */
+  constructor(writer: NotificationWriter = new WorkerWriter()) {
+    this.#writer = writer;
+  }
 
   /**
    * Queues `notification`. Answers nothing when there was room, else a promise that resolves once it is queued: back-pressure to be awaited by
@@ -57,7 +63,7 @@ export class Notifier {
     }
   }
 
-  /** Drops what is queued about `fd` (its mount is gone) and resolves when the worker no longer uses it. */
+  /** Drops what is queued about `fd` (its mount is gone) and resolves when the writer no longer uses it. */
   async abandon(fd: number): Promise<void> {
     for (const [key, notification] of this.#queue) {
       if (notification.fd === fd) this.#queue.delete(key);
@@ -65,7 +71,7 @@ export class Notifier {
     await this.settled(fd);
   }
 
-  /** Ends the worker after its batch. What is queued is dropped: the mounts go away, or a new process invalidates anew. */
+  /** Ends the writer after its batch. What is queued is dropped: the mounts go away, or a new process invalidates anew. */
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
@@ -73,7 +79,7 @@ export class Notifier {
     while (this.#failure === undefined && this.#inFlight.size > 0) {
       await new Promise<void>((resolve) => this.#progressWaiters.push(resolve));
     }
-    await this.#worker?.terminate();
+    await this.#writer.close();
     this.#wake();
   }
 
@@ -89,7 +95,7 @@ export class Notifier {
 
   #send(): void {
     if (this.#inFlight.size > 0 || this.#queue.size === 0) return;
-    const order: WorkOrder = [];
+    const order: { fd: number; message: Uint8Array }[] = [];
     const fds = new Set<number>();
     for (const [key, notification] of this.#queue) {
       order.push({ fd: notification.fd, message: encodeNotification(notification) });
@@ -98,36 +104,24 @@ export class Notifier {
       if (order.length === BATCH_MAX) break;
     }
     this.#inFlight = fds;
-    this.#startedWorker().postMessage(order);
+    this.#writer.write(order).then(
+      (counts) => this.#finished(counts),
+      (error: unknown) => this.#failed(error),
+    );
   }
 
-  #startedWorker(): Worker {
-    if (this.#worker !== undefined) return this.#worker;
-    // Small: it only writes.
-    const worker = new Worker(new URL("./notify-worker.ts", import.meta.url), {
-      resourceLimits: { maxOldGenerationSizeMb: 16, maxYoungGenerationSizeMb: 4 },
-      stdin: false,
-    });
-    worker.on("message", (done: WorkDone) => this.#finished(done));
-    worker.on("error", (error) => this.#failed(error));
-    worker.unref();
-    this.#worker = worker;
-    return worker;
-  }
-
-  #finished(done: WorkDone): void {
-    assert(this.#inFlight.size > 0);
-    this.counts.written += done.written;
-    this.counts.unknown += done.unknown;
-    this.counts.refused += done.refused;
+  #finished(counts: NotificationCounts): void {
+    this.counts.written += counts.written;
+    this.counts.unknown += counts.unknown;
+    this.counts.refused += counts.refused;
     this.#inFlight = new Set();
     if (!this.#closed) this.#send();
     this.#wake();
   }
 
-  /** The worker ended by itself: caches can't be kept right any more. Every later call fails, and the owner must stop serving. */
-  #failed(error: Error): void {
-    this.#failure = new TidemarkError("INTERNAL", "the notification worker failed", { cause: error });
+  /** Nobody writes any more: caches can't be kept right. Every later call fails, and the owner must stop serving. */
+  #failed(cause: unknown): void {
+    this.#failure = new TidemarkError("INTERNAL", "notifications cannot be written", { cause });
     this.#inFlight = new Set();
     this.#wake();
   }

@@ -21,7 +21,7 @@ const clock = new SystemClock();
 describe.skipIf(skipMountTests())("the loop", () => {
   let target: string;
   let mounted: Mounted;
-  const loop = new FuseLoop({ clock });
+  let loop = new FuseLoop({ clock });
   const toy = () => new ToyOperations({ clock, validSec: 3600 });
   let connection: FuseConnection;
   let ended: Promise<void>;
@@ -167,6 +167,20 @@ describe.skipIf(skipMountTests())("the loop", () => {
     closeSync(other.fd);
     rmdirSync(second);
     expect((await stat(join(target, "d"))).isDirectory()).toBe(true);
+  });
+
+  test("where koffi cannot load, requests are read in the thread pool", async () => {
+    const usual = loop;
+    loop = new FuseLoop({ clock, ffi: "none" });
+    await serve(toy());
+    loop = usual;
+    // By another process: this one's thread pool reads the requests, so its own calls could starve it.
+    const script = `set -e; cd ${target}; head -c 2500000 /dev/zero | tr '\\0' x > file; cmp file file; for i in 1 2 3 4 5; do mkdir d$i & done; wait; ls`;
+    const shell = spawn("sh", ["-c", script], { stdio: ["ignore", "pipe", "inherit"] });
+    const output: string[] = [];
+    shell.stdout.setEncoding("utf8").on("data", (text: string) => output.push(text));
+    expect(await new Promise((done) => shell.once("close", done))).toBe(0);
+    expect(output.join("")).toBe("d1\nd2\nd3\nd4\nd5\nfile\n");
   });
 
   describe("notifications", () => {

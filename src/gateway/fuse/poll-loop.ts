@@ -3,7 +3,7 @@ import { assert } from "../../base/assert.ts";
 import type { Clock } from "../../base/clock.ts";
 import { ERRNO, TidemarkError } from "../../domain/errors.ts";
 import { type ConnectionOptions, FuseConnection } from "./connection.ts";
-import { type FuseDeviceIo, fuseDeviceIo } from "./device.ts";
+import { type FuseDeviceIo, fuseDeviceIo, NodeDeviceIo } from "./device.ts";
 import { RequestFrame } from "./frame.ts";
 import { FRAME_BYTES_MARGIN, MAX_WRITE_BYTES } from "./init.ts";
 import { type Libc, loadLibc, type PollHandle } from "./libc.ts";
@@ -62,10 +62,11 @@ export class FuseLoop {
   /** All read memory is held by waiting requests: nothing is watched until one is done. */
   #starved = false;
 
-  constructor(options: { clock: Clock }) {
+  /** `ffi: "none"`: as where koffi cannot load. */
+  constructor(options: { clock: Clock; ffi?: "none" }) {
     this.#clock = options.clock;
-    this.#libc = loadLibc();
-    this.#io = fuseDeviceIo();
+    this.#libc = options.ffi === "none" ? undefined : loadLibc();
+    this.#io = this.#libc === undefined ? new NodeDeviceIo() : fuseDeviceIo(this.#libc);
     this.#writer = new ReplyWriter(this.#io);
   }
 

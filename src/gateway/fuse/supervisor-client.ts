@@ -6,19 +6,25 @@ import { fuseDeviceIo } from "./device.ts";
 import { InFlightTable } from "./in-flight.ts";
 import { type Libc, loadLibc } from "./libc.ts";
 import { type Mounted, type MountOptions, mountFuse, unmountFuse } from "./mount.ts";
+import type { NotificationCounts, NotificationOrder } from "./notify-worker.ts";
+import { type NotificationWriter, WorkerWriter } from "./notify-writer.ts";
 import {
-  type Command,
   type FromChild,
   type FromSupervisor,
   IN_FLIGHT_FD,
   type KeptMount,
+  type MountCommand,
+  type NotifyCommand,
 } from "./supervisor-protocol.ts";
 
 /** pidfd_open(2) and pidfd_getfd(2): the same numbers on every architecture. */
 const SYS_PIDFD_OPEN = 434;
 const SYS_PIDFD_GETFD = 438;
 
-type Waiting = { resolve(mount: KeptMount | undefined): void; reject(error: Error): void };
+type Answer = Extract<FromSupervisor, { type: "answer" }>;
+type Waiting = { resolve(answer: Answer): void; reject(error: Error): void };
+
+const NOTHING_WRITTEN: NotificationCounts = { written: 0, unknown: 0, refused: 0 };
 
 /**
  * The child's end of the supervisor. While that lives, it makes and ends the mounts, so that they outlive this process; when it is gone (killed),
@@ -29,6 +35,8 @@ export class SupervisorClient {
   readonly #libc: Libc | undefined = loadLibc();
   readonly #table: InFlightTable | undefined;
   readonly #resumed = new Map<string, Mounted>();
+  /** Keys of the mounts by descriptor. */
+  readonly #keys = new Map<number, string>();
   readonly #waiting = new Map<number, Waiting>();
   readonly #stop = Promise.withResolvers<void>();
   #requestNext = 1;
@@ -85,7 +93,7 @@ export class SupervisorClient {
   async mount(key: string, options: MountOptions): Promise<Mounted> {
     const nonBlocking = this.#libc !== undefined;
     if (!this.supervised) return await mountFuse(options, { io: fuseDeviceIo(), nonBlocking });
-    const kept = await this.#command({ type: "mount", key, options, nonBlocking });
+    const { mount: kept } = await this.#command({ type: "mount", key, options, nonBlocking });
     assert(kept !== undefined, "an answer to mount has a mount");
     try {
       return this.#mounted({ ...kept, fd: this.#fetch(kept.fd) });
@@ -104,13 +112,35 @@ export class SupervisorClient {
 
   /** The mount has ended, or is to end, and its descriptor is no longer used: closes it here and in the supervisor. */
   async release(key: string, mounted: Mounted): Promise<void> {
+    this.#keys.delete(mounted.fd);
     closeSync(mounted.fd);
     this.#resumed.delete(key);
     if (this.supervised) await this.#command({ type: "release", key });
   }
 
+  /** Writes notifications through the supervisor; by a thread of this process when that is gone. For one Notifier. */
+  notificationWriter(): NotificationWriter {
+    const local = new WorkerWriter();
+    const write = async (order: NotificationOrder): Promise<NotificationCounts> => {
+      if (!this.supervised) return await local.write(order);
+      const named = order.flatMap(({ fd, message }) => {
+        const key = this.#keys.get(fd);
+        return key === undefined ? [] : [{ key, message: Buffer.from(message).toString("base64") }];
+      });
+      try {
+        return (await this.#command({ type: "notify", order: named })).counts ?? NOTHING_WRITTEN;
+      } catch (error) {
+        if (this.supervised) throw error;
+        // Twice is as good as once.
+        return await local.write(order);
+      }
+    };
+    return { write, close: () => local.close() };
+  }
+
   #mounted(kept: KeptMount): Mounted {
-    const { fd, target, negotiated, deviceMinor } = kept;
+    const { key, fd, target, negotiated, deviceMinor } = kept;
+    this.#keys.set(fd, key);
     const marks = this.#table?.marksOf(deviceMinor);
     return { fd, target, negotiated, deviceMinor, ...(marks === undefined ? {} : { marks }) };
   }
@@ -138,7 +168,7 @@ export class SupervisorClient {
         }
         break;
       case "answer":
-        this.#take(message.request)?.resolve(message.mount);
+        this.#take(message.request)?.resolve(message);
         break;
       case "failed":
         this.#take(message.request)?.reject(new TidemarkError(message.code, message.message));
@@ -155,9 +185,9 @@ export class SupervisorClient {
     return waiting;
   }
 
-  async #command(command: Command): Promise<KeptMount | undefined> {
+  async #command(command: MountCommand | NotifyCommand): Promise<Answer> {
     const request = this.#requestNext++;
-    const answer = Promise.withResolvers<KeptMount | undefined>();
+    const answer = Promise.withResolvers<Answer>();
     this.#waiting.set(request, answer);
     this.#send({ type: "command", request, command });
     return await answer.promise;

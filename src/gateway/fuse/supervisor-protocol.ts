@@ -1,6 +1,7 @@
 import type { ErrorCode } from "../../domain/errors.ts";
 import type { NegotiatedInit } from "./init.ts";
 import type { MountOptions } from "./mount.ts";
+import type { NotificationCounts } from "./notify-worker.ts";
 
 /**
  * What a supervisor and its child say to each other over Node's IPC channel, as JSON. Both are of one version: the supervisor starts the child
@@ -25,19 +26,31 @@ export type KeptMount = {
 export type FromSupervisor =
   /** The first message: what is mounted already. */
   | { readonly type: "state"; readonly pid: number; readonly mounts: readonly KeptMount[] }
-  | { readonly type: "answer"; readonly request: number; readonly mount?: KeptMount }
+  | {
+      readonly type: "answer";
+      readonly request: number;
+      readonly mount?: KeptMount;
+      readonly counts?: NotificationCounts;
+    }
   | { readonly type: "failed"; readonly request: number; readonly code: ErrorCode; readonly message: string }
   /** Finish, unmount, end with status 0. */
   | { readonly type: "stop" };
 
-export type Command =
+/** Carried out one after the other. */
+export type MountCommand =
   | { readonly type: "mount"; readonly key: string; readonly options: MountOptions; readonly nonBlocking: boolean }
   | { readonly type: "unmount"; readonly target: string; readonly lazy: boolean }
   /** Close the supervisor's copy of the descriptor and forget the mount. */
   | { readonly type: "release"; readonly key: string };
 
+/** Writes these messages (base64) to the mounts' descriptors. Waits for locks of the kernel, so it runs beside the other commands. */
+export type NotifyCommand = {
+  readonly type: "notify";
+  readonly order: readonly { readonly key: string; readonly message: string }[];
+};
+
 export type FromChild =
-  | { readonly type: "command"; readonly request: number; readonly command: Command }
+  | { readonly type: "command"; readonly request: number; readonly command: MountCommand | NotifyCommand }
   /** The child serves: from now on its death is repaired. Before, it is a failure to start. */
   | { readonly type: "serving" }
   /** The child ends on purpose: it is not started again. */

@@ -144,16 +144,28 @@ describe.skipIf(skipMountTests())("a supervised mount", { timeout: TEST_TIMEOUT_
     expect(mountAt(readMountTable(), toy.target)).toBeUndefined();
   });
 
-  test("a killed service whose thread still waits in the kernel for its own answer is replaced", async () => {
+  /** Whether a thread of the process sits in the kernel and cannot be killed. */
+  const waitsInKernel = (pid: number): boolean =>
+    fs
+      .readdirSync(`/proc/${pid}/task`)
+      .some((task) => fs.readFileSync(`/proc/${pid}/task/${task}/stat`, "latin1").includes(") D "));
+
+  test("a service killed while a notification waits for its answer is replaced, and leaves nothing behind", async () => {
     await started();
     const making = spawn("mkdir", [join(toy.target, "stuck")], { stdio: "inherit" });
     await toy.until(() => toy.lines.some((line) => line.includes("stuck")));
-    const pid = toy.childPids[0] ?? 0;
-    const waitsInKernel = (): boolean =>
-      fs
-        .readdirSync(`/proc/${pid}/task`)
-        .some((task) => fs.readFileSync(`/proc/${pid}/task/${task}/stat`, "latin1").includes(") D "));
-    while (!waitsInKernel()) await new Promise((next) => setImmediate(next));
+    while (!waitsInKernel(toy.supervisor.pid ?? 0)) await new Promise((next) => setImmediate(next));
+    expect(waitsInKernel(toy.childPids[0] ?? 0)).toBe(false);
+    await toy.killChild();
+    expect(await exit(making)).toBe(0);
+    expect(fs.statSync(join(toy.target, "stuck")).isDirectory()).toBe(true);
+  });
+
+  test("a killed service that cannot be reaped, since a thread waits for its own answer, is replaced all the same", async () => {
+    await started("--own-thread");
+    const making = spawn("mkdir", [join(toy.target, "stuck")], { stdio: "inherit" });
+    await toy.until(() => toy.lines.some((line) => line.includes("stuck")));
+    while (!waitsInKernel(toy.childPids[0] ?? 0)) await new Promise((next) => setImmediate(next));
     await toy.killChild();
     expect(await exit(making)).toBe(0);
     expect(fs.statSync(join(toy.target, "stuck")).isDirectory()).toBe(true);

@@ -10,7 +10,8 @@ import type { FuseDeviceIo } from "./device.ts";
 import { CulpritFinder, IN_FLIGHT_BYTES, readInFlight } from "./in-flight.ts";
 import { hasInitFlag } from "./init.ts";
 import { abortMount, findDeadMounts, type MountOptions, mountFuse, unmountFuse } from "./mount.ts";
-import type { Command, FromChild, FromSupervisor, KeptMount } from "./supervisor-protocol.ts";
+import { WorkerWriter } from "./notify-writer.ts";
+import type { FromChild, FromSupervisor, KeptMount, MountCommand, NotifyCommand } from "./supervisor-protocol.ts";
 
 /**
  * The process that keeps mounts alive. It makes them, keeps a copy of each FUSE descriptor, and runs the child that serves them; when that dies
@@ -32,8 +33,8 @@ export type SupervisorOptions = {
   readonly log: Log;
 };
 
-/** A child that lived this long was healthy: the next death is repaired at once. */
-const HEALTHY_MS = 10_000;
+/** A child that served this long was healthy: the next death is repaired at once, since each second of delay is one that applications hang. */
+const HEALTHY_MS = 2_000;
 /** Delay before the second restart in a row; doubles up to the maximum. The first has none: applications wait. */
 const RESTART_DELAY_MS = 100;
 const RESTART_DELAY_MAX_MS = 5_000;
@@ -56,10 +57,14 @@ export class Supervisor {
   readonly #options: SupervisorOptions;
   readonly #mounts = new Map<string, Mount>();
   readonly #tableFd = openInFlightTable();
+  readonly #writer = new WorkerWriter();
+  /** The batch of notifications that is being written. Never rejects. */
+  #notifying: Promise<void> = Promise.resolve();
   readonly #culprits = new CulpritFinder();
   readonly #result = Promise.withResolvers<number>();
   #child: ChildProcess | undefined;
-  #childStartedMs = 0;
+  /** When the child said that it serves; infinite while it has not. */
+  #servingSinceMs = Number.POSITIVE_INFINITY;
   #restarts = 0;
   /** Commands of children and restarts, one after the other. Never rejects. */
   #commands: Promise<void> = Promise.resolve();
@@ -83,6 +88,8 @@ export class Supervisor {
     const status = await this.#result.promise;
     await this.#commands;
     for (const mount of this.#mounts.values()) await this.#end(mount);
+    await this.#notifying;
+    await this.#writer.close();
     closeSync(this.#tableFd);
     return status;
   }
@@ -107,7 +114,7 @@ export class Supervisor {
   }
 
   #start(): void {
-    const { command, args, environment, clock } = this.#options;
+    const { command, args, environment } = this.#options;
     const mounts = [...this.#mounts.values()];
     const child = spawn(command, args, {
       // Own process group: Ctrl-C reaches the supervisor only, which then asks.
@@ -117,7 +124,7 @@ export class Supervisor {
       ...(environment === undefined ? {} : { env: { ...environment } }),
     });
     this.#child = child;
-    this.#childStartedMs = clock.monotonicMs();
+    this.#servingSinceMs = Number.POSITIVE_INFINITY;
     child.on("message", (message) => this.#received(child, message as FromChild));
     child.once("error", (error) => {
       this.#options.log.error("the service cannot be started", { command, error: error.message });
@@ -149,18 +156,22 @@ export class Supervisor {
     if (child !== this.#child) return;
     switch (message.type) {
       case "serving":
+        this.#servingSinceMs = this.#options.clock.monotonicMs();
         if (this.#state === "starting") this.#state = "serving";
         break;
       case "stopping":
         if (this.#state === "starting" || this.#state === "serving") this.#state = "stopping";
         break;
-      case "command":
-        this.#commands = this.#commands.then(() => this.#execute(child, message.request, message.command));
+      case "command": {
+        const { request, command } = message;
+        if (command.type === "notify") void this.#notify(child, request, command.order);
+        else this.#commands = this.#commands.then(() => this.#execute(child, request, command));
         break;
+      }
     }
   }
 
-  async #execute(child: ChildProcess, request: number, command: Command): Promise<void> {
+  async #execute(child: ChildProcess, request: number, command: MountCommand): Promise<void> {
     let answer: FromSupervisor;
     try {
       answer = { type: "answer", request, ...(await this.#carryOut(command)) };
@@ -171,7 +182,31 @@ export class Supervisor {
     if (child === this.#child) this.#send(answer);
   }
 
-  async #carryOut(command: Command): Promise<{ mount?: KeptMount }> {
+  /**
+   * Writes notifications of the child, beside other commands: this waits for kernel locks until the child, or its successor, has answered. Batches
+   * of a dead child come before those of the next.
+   */
+  async #notify(child: ChildProcess, request: number, order: NotifyCommand["order"]): Promise<void> {
+    const before = this.#notifying;
+    const run = before.then(async () => {
+      const known = order.flatMap(({ key, message }) => {
+        const fd = this.#mounts.get(key)?.kept.fd;
+        return fd === undefined ? [] : [{ fd, message: Buffer.from(message, "base64") }];
+      });
+      return await this.#writer.write(known);
+    });
+    this.#notifying = run.then(
+      () => {},
+      () => {},
+    );
+    const answer = await run.then(
+      (counts): FromSupervisor => ({ type: "answer", request, counts }),
+      (error: Error): FromSupervisor => ({ type: "failed", request, code: "INTERNAL", message: error.message }),
+    );
+    if (child === this.#child) this.#send(answer);
+  }
+
+  async #carryOut(command: MountCommand): Promise<{ mount?: KeptMount }> {
     switch (command.type) {
       case "mount":
         return { mount: publicMount(await this.#mount(command)) };
@@ -181,13 +216,18 @@ export class Supervisor {
       case "release": {
         const mount = this.#mounts.get(command.key);
         this.#mounts.delete(command.key);
-        if (mount !== undefined) closeSync(mount.kept.fd);
+        if (mount !== undefined) this.#closeWhenUnused(mount.kept.fd);
         return {};
       }
     }
   }
 
-  async #mount(command: Extract<Command, { type: "mount" }>): Promise<Mount> {
+  /** A batch of notifications may still be written to it. */
+  #closeWhenUnused(fd: number): void {
+    void this.#notifying.then(() => closeSync(fd));
+  }
+
+  async #mount(command: Extract<MountCommand, { type: "mount" }>): Promise<Mount> {
     const { key, options, nonBlocking } = command;
     if (this.#mounts.has(key)) throw new TidemarkError("ALREADY_EXISTS", `mount ${key} exists already`);
     if (this.#mounts.size >= MOUNTS_MAX)
@@ -210,7 +250,7 @@ export class Supervisor {
       return;
     }
     this.#findCulprits({ killed: how.signal === "SIGKILL" });
-    this.#restarts = clock.monotonicMs() - this.#childStartedMs >= HEALTHY_MS ? 1 : this.#restarts + 1;
+    this.#restarts = clock.monotonicMs() - this.#servingSinceMs >= HEALTHY_MS ? 1 : this.#restarts + 1;
     if (this.#restarts > RESTARTS_MAX) {
       log.alarm("the service dies again and again: giving up, mounts end", { restarts: this.#restarts - 1, ...how });
       this.#finish(1);
@@ -236,7 +276,7 @@ export class Supervisor {
     log.warn("the kernel cannot send requests again: mounting anew, open files fail", { target: mount.kept.target });
     try {
       await abortMount(mount.kept);
-      closeSync(mount.kept.fd);
+      this.#closeWhenUnused(mount.kept.fd);
       await unmountFuse(mount.kept.target, { lazy: true });
       const { fd, target, negotiated, deviceMinor } = await mountFuse(mount.options, {
         io,
@@ -272,7 +312,7 @@ export class Supervisor {
     } catch (error) {
       this.#options.log.error("a mount could not be ended", { target: mount.kept.target, error: String(error) });
     }
-    closeSync(mount.kept.fd);
+    this.#closeWhenUnused(mount.kept.fd);
   }
 
   #finish(status: number): void {

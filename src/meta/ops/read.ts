@@ -91,7 +91,7 @@ export function read(core: EngineCore, request: ReadRequest & { op: "read" }): r
 
 function readRun(core: EngineCore, run: Run): Uint8Array | Promise<Uint8Array> {
   if (run.segment === 0) return ZEROS.subarray(0, run.length);
-  return core.journal.readData({
+  return core.data.read({
     segment: run.segment,
     dataStart: run.dataStart,
     dataLength: run.dataLength,

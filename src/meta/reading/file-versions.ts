@@ -18,6 +18,9 @@ import type { Work } from "./work.ts";
 /** Records of one actor, each within this of the one before, are one uninterrupted piece of work. */
 const WORK_GAP_NSEC = 1_000_000_000;
 
+/** A new file that replaces another was its temporary copy if it was made without longer breaks than this, by whichever of a user's processes. */
+const TEMPORARY_GAP_NSEC = 60_000_000_000;
+
 /** Names of a hard-linked inode that are looked at for the one that is followed. */
 const NAMES_MAX = 1000;
 
@@ -119,14 +122,20 @@ export class FileVersions {
     return birthOf(group);
   }
 
-  /** If everything from `row` back to the beginning of its inode was one piece of work with the group: how many records. */
+  /**
+   * If everything from `row` back to the beginning of its inode was one piece of work with the group, which gave it its name: how many records. For a file that
+   * replaced another one, processes may differ: `sort f > f.new; mv f.new f`.
+   */
   async #countToBirth(group: Group, row: InodeRow): Promise<number | undefined> {
+    const { parent, name, since } = group.named;
+    const replaced = this.#core.dentry(parent, name, (since - 1) as Lsn) !== undefined;
+    const belongs = replaced ? isTemporary : isWork;
     let newer = group.oldest;
     let count = 0;
     for (const state of this.#states(row.ino, row.since)) {
       if (this.#work.due) await this.#work.pause();
       const cause = await this.#cause(state.row);
-      if (!isWork(cause, newer) || count === WORK_RECORDS_MAX) return undefined;
+      if (!belongs(cause, newer) || count === WORK_RECORDS_MAX) return undefined;
       newer = cause;
       count++;
     }
@@ -227,6 +236,12 @@ function birthOf(group: Group): Birth {
 function isWork(older: Cause, newer: Cause): boolean {
   if (older.op === UNKNOWN_OP || newer.op === UNKNOWN_OP) return false;
   return isSameActor(older.actor, newer.actor) && nsecBetween(older.time, newer.time) <= WORK_GAP_NSEC;
+}
+
+function isTemporary(older: Cause, newer: Cause): boolean {
+  if (older.op === UNKNOWN_OP || newer.op === UNKNOWN_OP) return false;
+  const isSameUser = older.actor.mountId === newer.actor.mountId && older.actor.uid === newer.actor.uid;
+  return isSameUser && nsecBetween(older.time, newer.time) <= TEMPORARY_GAP_NSEC;
 }
 
 /** Whether a path was only gone in the middle of a piece of work: as an editor does that moves the old file away first. */

@@ -64,11 +64,11 @@ export function lookupPath(core: EngineCore, root: InodeId, names: readonly Buff
   return inode;
 }
 
-/** Whether `ino` is `ancestor` or was below it, as of `at`. For a directory; another inode's parents are in its names. */
-export function isBelow(core: EngineCore, ino: InodeId, ancestor: InodeId, at: Lsn): boolean {
-  let next: InodeId = ino;
+/** Whether a directory was one of `above` or below one of them, as of `at`. */
+export function isBelowAny(core: EngineCore, directory: InodeId, above: ReadonlySet<InodeId>, at: Lsn): boolean {
+  let next: InodeId = directory;
   for (let depth = 0; depth < DEPTH_MAX; depth++) {
-    if (next === ancestor) return true;
+    if (above.has(next)) return true;
     const inode = core.findInodeAt(next, at);
     if (inode === undefined || inode.parent === 0 || inode.parent === next) return false;
     next = inode.parent;

@@ -33,8 +33,9 @@ class DeadlyOperations extends ToyOperations {
   }
 }
 
-const notifier = new Notifier();
 const client = await SupervisorClient.connect({ log: consoleLog });
+/** "--own-thread": as without a supervisor. */
+const notifier = options.includes("--own-thread") ? new Notifier() : new Notifier(client.notificationWriter());
 const clock = new SystemClock();
 const loop = new FuseLoop({ clock });
 const without = options.filter((text) => text.startsWith("--without=")).map((text) => text.slice(10) as InitFlagName);

@@ -1,0 +1,171 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { mkdirSync, readdirSync } from "node:fs";
+import { join, relative } from "node:path";
+import { fileURLToPath } from "node:url";
+import { SystemClock } from "../base/clock.ts";
+import { SystemTimers } from "../base/timers.ts";
+import type { AdminApi } from "../domain/admin-api.ts";
+import { TidemarkError } from "../domain/errors.ts";
+import { AdminClient } from "../rpc/admin-client.ts";
+import { ADMIN_SOCKET_NAME } from "../rpc/admin-server.ts";
+
+/**
+ * `npm start`: the service on data in .tidemark of the repository, with an app "demo" and its share "files" mounted at ./demo-share, until Ctrl-C.
+ * The service is a process of its own, just as `tidemark serve` runs it; this one sets up, explains, and passes the end on.
+ */
+
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+const DATA = join(ROOT, ".tidemark");
+const MOUNT = join(ROOT, "demo-share");
+
+/** Opening replays a journal at worst; a minute is far beyond what the applier leaves behind. */
+const READY_MS_MAX = 60_000;
+const POLL_MS = 100;
+/** The service syncs and unmounts when it stops; then it is told again, less kindly. */
+const STOP_MS_MAX = 30_000;
+/** A terminal and npm both pass one Ctrl-C on: what follows so soon is the same one. */
+const SAME_INTERRUPTION_MS = 1_000;
+
+const clock = new SystemClock();
+const timers = new SystemTimers();
+const say = (text: string): void => void process.stdout.write(`${text}\n`);
+
+async function main(): Promise<number> {
+  // In a process group of its own: Ctrl-C reaches it through us, once.
+  const service = spawn(join(ROOT, "bin/tidemark"), ["serve", "--data", DATA, "--log-level", "warn"], {
+    stdio: ["ignore", "inherit", "inherit"],
+    detached: true,
+  });
+  const ended = new Promise<number>((resolve) =>
+    service.on("exit", (code, signal) => resolve(signal === null ? (code ?? 1) : 1)),
+  );
+  service.on("error", (error) => say(`The service could not be started: ${error.message}`));
+  const stop = stopOnSignals(service);
+  const client = new AdminClient({ socketPath: join(DATA, ADMIN_SOCKET_NAME), clock });
+  try {
+    if (await isReady(client, ended)) {
+      await setUp(client);
+    } else {
+      const code = await ended;
+      if (!stop.requested()) say("The service has ended; what it said is above.");
+      return stop.requested() ? 0 : code || 1;
+    }
+  } catch (error) {
+    say(`Setting up failed: ${error instanceof Error ? error.message : String(error)}`);
+    stop.now();
+    await ended;
+    return 1;
+  } finally {
+    client.close();
+  }
+  const code = await ended;
+  if (stop.requested()) say("Stopped. Everything is kept in .tidemark; npm start goes on with it.");
+  return stop.requested() ? 0 : code || 1;
+}
+
+/** Ends the service when this process is asked to end. A second request, later, ends it at once. */
+function stopOnSignals(service: ChildProcess): { requested(): boolean; now(): void } {
+  let requestedAtMs: number | undefined;
+  const now = (): void => {
+    const again = requestedAtMs !== undefined && clock.monotonicMs() - requestedAtMs > SAME_INTERRUPTION_MS;
+    if (requestedAtMs !== undefined && !again) return;
+    if (again) {
+      service.kill("SIGKILL");
+      return;
+    }
+    requestedAtMs = clock.monotonicMs();
+    say("\nStopping ...");
+    service.kill("SIGTERM");
+    timers.after(STOP_MS_MAX, () => service.kill("SIGKILL"));
+  };
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, now);
+  return { requested: () => requestedAtMs !== undefined, now };
+}
+
+/** Waits until the service answers. False when it ended instead. */
+async function isReady(api: AdminApi, ended: Promise<number>): Promise<boolean> {
+  let hasEnded = false;
+  void ended.then(() => {
+    hasEnded = true;
+  });
+  const deadlineMs = clock.monotonicMs() + READY_MS_MAX;
+  while (!hasEnded) {
+    try {
+      await api.status.serviceStatus();
+      return true;
+    } catch (error) {
+      if (!(error instanceof TidemarkError) || error.code !== "UNAVAILABLE") throw error;
+      if (clock.monotonicMs() > deadlineMs) throw error;
+    }
+    await timers.wait(POLL_MS);
+  }
+  return false;
+}
+
+/** Makes what is not there yet, mounts, and explains. */
+async function setUp(api: AdminApi): Promise<void> {
+  const app = { namespace: "default", name: "demo" };
+  await unlessExists(() => api.catalogue.createApp({ ...app, labels: {} }));
+  await unlessExists(() => api.catalogue.createShare({ app, name: "files", views: "users" }));
+  const { canMount, mountsMessage } = await api.status.serviceStatus();
+  if (!canMount) {
+    explainWithoutMount(mountsMessage);
+    return;
+  }
+  if (!(await isMounted(api))) {
+    mkdirSync(MOUNT, { recursive: true });
+    const how = { readOnly: false, persist: false, allowSuid: false, allowDevices: false };
+    await api.mounts.mount({ app, share: { name: "files" }, target: MOUNT, at: { kind: "now" }, ...how });
+  }
+  if (readdirSync(MOUNT).length > 0) say("The share goes on with what it held before.");
+  explain();
+}
+
+async function unlessExists(make: () => Promise<unknown>): Promise<void> {
+  try {
+    await make();
+  } catch (error) {
+    if (!(error instanceof TidemarkError) || error.code !== "ALREADY_EXISTS") throw error;
+  }
+}
+
+async function isMounted(api: AdminApi): Promise<boolean> {
+  for await (const page of api.mounts.listMounts()) {
+    if (page.some((mount) => mount.target === MOUNT && mount.state === "active")) return true;
+  }
+  return false;
+}
+
+function explain(): void {
+  const place = `./${relative(ROOT, MOUNT)}`;
+  say(`
+The share demo/files is mounted at ${place}. Everything that happens there is remembered. In another terminal:
+
+  export TIDEMARK_DATA="${DATA}"
+  echo one > ${place}/note.txt ; sleep 5 ; echo two > ${place}/note.txt
+  npx tidemark log demo/files                           what happened, and who did it
+  npx tidemark history demo/files/note.txt              the versions of one file
+  npx tidemark cat demo/files/note.txt --at '5s ago'    a file as it was
+  rm ${place}/note.txt
+  npx tidemark restore demo/files --at '10s ago'        all of it as it was; tidemark undo takes it back
+  npx tidemark status
+  npx tidemark --help
+
+Ctrl-C stops it cleanly.`);
+}
+
+function explainWithoutMount(reason: string): void {
+  say(`
+The service runs, with the app demo and its share files, but nothing can be mounted here: ${reason}.
+To go on, run "npm start" as root on a machine with /dev/fuse (in a container: --device /dev/fuse --cap-add SYS_ADMIN).
+Everything else works. In another terminal:
+
+  export TIDEMARK_DATA="${DATA}"
+  npx tidemark status
+  npx tidemark --help
+
+Ctrl-C stops it cleanly.`);
+}
+
+process.exitCode = await main();
+process.exit();

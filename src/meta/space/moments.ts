@@ -1,0 +1,101 @@
+import { FsError, TidemarkError } from "../../domain/errors.ts";
+import { LIVE, type Lsn } from "../../domain/ids.ts";
+import { plainKey, prefixEnd, TABLE } from "../keys.ts";
+import type { RowStore } from "../row-store.ts";
+import { decodeJson, decodeSince } from "../rows.ts";
+import { Kept } from "./kept.ts";
+import { decodeFloor } from "./space-rows.ts";
+
+/** Snapshot rows read in one go. */
+const SNAPSHOT_ROWS = 1000;
+
+/**
+ * Which moments of an app can be read: everything from the floor on, and the kept ones below it.
+ *
+ * Invariants
+ * O1  Whatever is collected is collected for a `kept` that was current; a moment leaves `kept` only by `refresh`, before anything is collected that it needs.
+ * O2  A moment below the floor that is not in `kept` is refused, and never comes back.
+ */
+export class Moments {
+  readonly #store: RowStore;
+  readonly #holds = new Map<Lsn, number>();
+  #floor = 0 as Lsn;
+  #kept = Kept.none;
+
+  constructor(store: RowStore) {
+    this.#store = store;
+  }
+
+  /** Reads the rows, once the app is open. */
+  load(): void {
+    const row = this.#store.get(plainKey(TABLE.FLOOR));
+    if (row !== undefined) this.#floor = decodeFloor(row).floor;
+    this.refresh();
+  }
+
+  /** The oldest LSN whose state can be read; 0 while nothing was dropped. */
+  get floor(): Lsn {
+    return this.#floor;
+  }
+
+  /** The moments below the floor that can be read. */
+  get kept(): Kept {
+    return this.#kept;
+  }
+
+  isReadable(at: Lsn): boolean {
+    return at >= this.#floor || this.#kept.has(at);
+  }
+
+  /** Throws ESTALE for a moment that can't be read any more. */
+  check(at: Lsn): void {
+    if (at < this.#floor && !this.#kept.has(at)) throw FsError.of("ESTALE");
+  }
+
+  /** Keeps a moment readable until the answer is called, or the process ends. Throws OUT_OF_HISTORY. */
+  hold(at: Lsn): () => void {
+    if (at === LIVE) return () => {};
+    if (!this.isReadable(at)) throw outOfHistory(at, this.#floor);
+    this.#holds.set(at, (this.#holds.get(at) ?? 0) + 1);
+    let held = true;
+    return () => {
+      if (!held) return;
+      held = false;
+      const left = (this.#holds.get(at) ?? 1) - 1;
+      if (left > 0) this.#holds.set(at, left);
+      else this.#holds.delete(at);
+    };
+  }
+
+  /** Raises the floor. In the turn in which its row is committed. */
+  raise(floor: Lsn): void {
+    this.#floor = floor;
+    this.refresh();
+  }
+
+  /** Reads again which moments below the floor are kept: what left them may be collected from now on. */
+  refresh(): void {
+    if (this.#floor === 0) return;
+    const lsns: Lsn[] = [];
+    for (const lsn of this.#holds.keys()) if (lsn < this.#floor) lsns.push(lsn);
+    for (const lsn of this.#snapshots()) if (lsn < this.#floor) lsns.push(lsn);
+    this.#kept = new Kept(lsns);
+  }
+
+  *#snapshots(): Generator<Lsn> {
+    const gte = plainKey(TABLE.SNAPSHOT);
+    for (let from = gte; ; ) {
+      const rows = this.#store.range({ gte: from, lt: prefixEnd(gte), limit: SNAPSHOT_ROWS });
+      for (const { value } of rows) yield decodeJson<{ lsn: Lsn }>(decodeSince(value).bytes).lsn;
+      const last = rows.at(-1);
+      if (last === undefined || rows.length < SNAPSHOT_ROWS) return;
+      from = Buffer.concat([last.key, Buffer.alloc(1)]);
+    }
+  }
+}
+
+/** The error for a moment that is not kept any more. */
+export function outOfHistory(at: Lsn, floor: Lsn): TidemarkError {
+  const message = `LSN ${at} is older than the history that is kept, which begins with LSN ${floor}`;
+  return new TidemarkError("OUT_OF_HISTORY", message, { data: { lsn: at, floor } });
+}

@@ -1,0 +1,141 @@
+import { FsError } from "../../domain/errors.ts";
+import type { DataPlace } from "../../journal/data-reader.ts";
+import type { Journal } from "../../journal/journal.ts";
+import { GenerationCache } from "../generation-cache.ts";
+import { numberKey, plainKey, prefixEnd, relocationKey, TABLE } from "../keys.ts";
+import type { RowStore } from "../row-store.ts";
+import { decodePieces, decodeUse, type Piece } from "./space-rows.ts";
+
+/** Relocations kept decoded, in each of two generations: about 250 bytes each, 2 MiB in all. */
+const RELOCATIONS_CACHED = 4096;
+
+/** Use rows read in one go. */
+const USE_ROWS = 1000;
+
+/**
+ * Reads the data that slices name, wherever cleaning has moved it.
+ *
+ * Invariants
+ * D1  A segment in `gone` has a relocation for every byte that any readable moment shows.
+ * D2  A segment's file is removed only after it is in `gone` (or nothing names it) and no read of it is under way: `quiet`.
+ */
+export class SegmentData {
+  readonly #store: RowStore;
+  readonly #pieces = new GenerationCache<string, readonly Piece[]>(RELOCATIONS_CACHED);
+  readonly #gone = new Set<number>();
+  /** Reads under way by segment: those that wait for the disk. */
+  readonly #reading = new Map<number, number>();
+  #waiters: (() => void)[] = [];
+  #journal: Journal | undefined;
+
+  constructor(store: RowStore) {
+    this.#store = store;
+  }
+
+  /** Reads which segments are gone, once the app is open. */
+  load(journal: Journal): void {
+    this.#journal = journal;
+    const lt = prefixEnd(plainKey(TABLE.SEGMENT_USE));
+    for (let from = plainKey(TABLE.SEGMENT_USE); ; ) {
+      const rows = this.#store.range({ gte: from, lt, limit: USE_ROWS });
+      for (const { key, value } of rows) if (decodeUse(value).state === "gone") this.#gone.add(Number(key.readBigUInt64BE(1)));
+      const last = rows.at(-1);
+      if (last === undefined || rows.length < USE_ROWS) return;
+      from = Buffer.concat([last.key, Buffer.alloc(1)]);
+    }
+  }
+
+  /**
+   * The bytes of `place`, as Journal.readData does it: at once or later, verified; `into` may be used or not. Throws or rejects with EIO, with an alarm in the
+   * log, when they are damaged or missing.
+   */
+  read(place: DataPlace, into?: Buffer): Buffer | Promise<Buffer> {
+    if (!this.#gone.has(place.segment)) return this.#readFile(place, into);
+    const parts = this.#partsOf(place).map((part) => this.#readFile(part));
+    const [only] = parts;
+    if (only !== undefined && parts.length === 1) return only;
+    if (parts.every((part) => Buffer.isBuffer(part))) return Buffer.concat(parts);
+    return Promise.all(parts).then((buffers) => Buffer.concat(buffers));
+  }
+
+  isGone(segment: number): boolean {
+    return this.#gone.has(segment);
+  }
+
+  /** Where the parts of a record's data are that were moved, in order; empty when none was. */
+  relocation(segment: number, dataStart: number): readonly Piece[] {
+    const name = `${segment}:${dataStart}`;
+    const known = this.#pieces.get(name);
+    if (known !== undefined) return known;
+    const value = this.#store.get(relocationKey(segment, dataStart));
+    const pieces = value === undefined ? [] : decodePieces(value);
+    this.#pieces.set(name, pieces);
+    return pieces;
+  }
+
+  /** Tells that a relocation's row was just committed. */
+  relocated(segment: number, dataStart: number): void {
+    this.#pieces.delete(`${segment}:${dataStart}`);
+  }
+
+  /** From now on the segment is read through its relocations. In the turn in which that is committed. */
+  retire(segment: number): void {
+    this.#gone.add(segment);
+  }
+
+  /** Nothing names the segment any more. */
+  forget(segment: number): void {
+    this.#gone.delete(segment);
+  }
+
+  /** Resolves when no read of the segment's file is under way. */
+  async quiet(segment: number): Promise<void> {
+    while (this.#reading.has(segment)) await new Promise<void>((resolve) => this.#waiters.push(resolve));
+  }
+
+  #readFile(place: DataPlace, into?: Buffer): Buffer | Promise<Buffer> {
+    const journal = this.#journal as Journal;
+    const bytes = journal.readData(place, into);
+    if (Buffer.isBuffer(bytes)) return bytes;
+    const { segment } = place;
+    this.#reading.set(segment, (this.#reading.get(segment) ?? 0) + 1);
+    return bytes.finally(() => this.#ended(segment));
+  }
+
+  #ended(segment: number): void {
+    const left = (this.#reading.get(segment) ?? 1) - 1;
+    if (left > 0) {
+      this.#reading.set(segment, left);
+      return;
+    }
+    this.#reading.delete(segment);
+    const waiters = this.#waiters;
+    this.#waiters = [];
+    for (const wake of waiters) wake();
+  }
+
+  /** The places where `place` is now, in order. Throws EIO when a byte of it is nowhere (D1 is broken). */
+  #partsOf(place: DataPlace): DataPlace[] {
+    const parts: DataPlace[] = [];
+    let at = place.skip;
+    const end = place.skip + place.length;
+    for (const piece of this.relocation(place.segment, place.dataStart)) {
+      if (piece.skip + piece.length <= at) continue;
+      if (piece.skip > at || at >= end) break;
+      const length = Math.min(end, piece.skip + piece.length) - at;
+      const { segment, dataStart, dataLength } = piece;
+      parts.push({ segment, dataStart, dataLength, skip: piece.newSkip + (at - piece.skip), length });
+      at += length;
+    }
+    if (at < end) {
+      throw new FsError("EIO", `data of segment ${place.segment} at ${place.dataStart} was moved, but byte ${at} of it is nowhere`);
+    }
+    return parts;
+  }
+}
+
+/** Whether any part of the segment's data is still named through a relocation. */
+export function hasRelocations(store: RowStore, segment: number): boolean {
+  const gte = numberKey(TABLE.RELOCATION, segment);
+  return store.range({ gte, lt: prefixEnd(gte), limit: 1 }).length > 0;
+}

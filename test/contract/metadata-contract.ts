@@ -1,0 +1,30 @@
+import { describe } from "vitest";
+import type { OpenHarness } from "../model/harness.ts";
+import { attributeBehaviours } from "./metadata-attributes.ts";
+import { contentBehaviours } from "./metadata-content.ts";
+import { namingBehaviours } from "./metadata-naming.ts";
+import { pastBehaviours } from "./metadata-past.ts";
+import { readdirBehaviours } from "./metadata-readdir.ts";
+import { renameBehaviours } from "./metadata-rename.ts";
+import { sessionBehaviours } from "./metadata-session.ts";
+import { behavioursOn } from "./metadata-share.ts";
+import { xattrBehaviours } from "./metadata-xattrs.ts";
+
+/**
+ * What every MetadataApi does, one small test for each behaviour. Where POSIX leaves a choice, what ext4 on Linux does is meant.
+ * `open` opens an empty share; each test opens its own. `manyNames`: size of the tests of large directories and much-changed files, which should
+ * go past the implementation's internal page sizes.
+ */
+export function metadataContract(name: string, open: OpenHarness, { manyNames }: { readonly manyNames: number }): void {
+  const behaviour = behavioursOn(open);
+  describe(`${name} keeps the contract of MetadataApi`, () => {
+    describe("names", () => namingBehaviours(behaviour));
+    describe("rename", () => renameBehaviours(behaviour));
+    describe("readdir", () => readdirBehaviours(behaviour, manyNames));
+    describe("attributes", () => attributeBehaviours(behaviour));
+    describe("extended attributes", () => xattrBehaviours(behaviour));
+    describe("content", () => contentBehaviours(behaviour));
+    describe("the past", () => pastBehaviours(behaviour, manyNames));
+    describe("orphans, re-sent requests, invalidation", () => sessionBehaviours(behaviour));
+  });
+}

@@ -12,6 +12,9 @@ export const SERVICE_OPTIONS_VARIABLE = "TIDEMARK_SERVICE_OPTIONS";
 /** Options for the service's Node.js, split at spaces (profiling: `--cpu-prof`). */
 const NODE_OPTIONS_VARIABLE = "TIDEMARK_NODE_OPTIONS";
 
+/** Signals closer together than this are one. */
+const SIGNAL_REPEAT_MS = 1000;
+
 /** What the service process is told. */
 export type ServiceProcessOptions = {
   readonly dataFolder: string;
@@ -41,10 +44,19 @@ export async function serve(options: ServeOptions): Promise<number> {
     timers: new SystemTimers(),
     log: createLog({ level: logLevel }),
   });
+  const clock = new SystemClock();
+  let stoppedMs = Number.NEGATIVE_INFINITY;
+  const stop = (): void => {
+    // A terminal and npm may both deliver one Ctrl-C: only a later one is the second.
+    const nowMs = clock.monotonicMs();
+    if (nowMs - stoppedMs < SIGNAL_REPEAT_MS) return;
+    stoppedMs = nowMs;
+    supervisor.stop();
+  };
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
     // The CLI's own handlers end the process at the second signal; the supervisor must unmount first.
     process.removeAllListeners(signal);
-    process.on(signal, () => supervisor.stop());
+    process.on(signal, stop);
   }
   return await supervisor.run();
 }

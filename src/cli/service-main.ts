@@ -27,15 +27,16 @@ async function main(): Promise<void> {
     supervisor: () => ({
       state: client.supervised ? "running" : "lost",
       pid: supervisorPid,
-      restartCount: Math.max(0, client.resumed().size > 0 ? 1 : 0),
+      restartCount: client.restartCount,
       kernelResends: true,
     }),
   });
-  client.serving();
-  log.info("serving", { dataFolder: options.dataFolder, pid: process.pid });
+  // Before "serving": from then on a death by an unhandled signal would count as a crash, and be repaired.
   const signalled = new Promise<void>((resolve) => {
     for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => resolve());
   });
+  client.serving();
+  log.info("serving", { dataFolder: options.dataFolder, pid: process.pid });
   await Promise.race([client.stopRequested, signalled]);
   client.stopping();
   await running.stop();

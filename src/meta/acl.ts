@@ -54,7 +54,9 @@ function checkAcl(entries: readonly AclEntry[]): void {
     count(MASK) <= 1 &&
     (named === 0 || count(MASK) === 1) &&
     known === entries.length &&
-    entries.every((entry) => entry.permissions <= 7);
+    entries.every((entry) => entry.permissions <= 7) &&
+    // posix_acl_valid() of Linux wants them in this order.
+    entries.every((entry, index) => index === 0 || (entries[index - 1]?.tag ?? 0) <= entry.tag);
   if (!valid) throw FsError.of("EINVAL");
 }
 

@@ -1,4 +1,6 @@
 import type { Log } from "../base/log.ts";
+import { SystemTimers, type Timers } from "../base/timers.ts";
+import { FsError } from "../domain/errors.ts";
 import type { AppId, Lsn } from "../domain/ids.ts";
 import type { KvStore } from "../kv/kv-store.ts";
 import { addToCounters, type Counters, encodeApplied } from "./counters.ts";
@@ -15,6 +17,8 @@ export interface ApplyBackend {
    * `counters` are the totals at `from`.
    */
   apply(from: Lsn, to: Lsn, counters: Counters): Promise<Applied>;
+  /** Makes what was applied survive power loss. Throws as `KvStore.sync`. */
+  sync(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -50,6 +54,10 @@ export class LocalApplyBackend implements ApplyBackend {
     return { lsn, counters: totals };
   }
 
+  sync(): Promise<void> {
+    return this.#kv.sync();
+  }
+
   async close(): Promise<void> {}
 }
 
@@ -60,11 +68,19 @@ export type ApplierOptions = {
   readonly log: Log;
   /** Totals at the applied LSN. */
   readonly counters: Counters;
+  /** Called each time the KV has no room: to make some. */
+  readonly onNoSpace?: () => void;
+  readonly timers?: Timers;
 };
+
+/** Waits between attempts while the KV has no room: RocksDB itself looks for room every few seconds. */
+const RETRY_MS_MIN = 100;
+const RETRY_MS_MAX = 5000;
 
 /**
  * Drives one app's backend: whenever the durable LSN moves, applies up to it, and tells the store.
- * A failing KV stops it with an alarm: the overlay then grows to its bound, and writers wait rather than run away from the KV.
+ * A KV without room is tried again until there is some: the rows wait in the overlay, which the journal makes safe; writers who find it full get ENOSPC.
+ * A KV that fails in another way stops it with an alarm: writers who find the overlay full get EIO.
  */
 export class Applier {
   readonly #options: ApplierOptions;
@@ -72,7 +88,10 @@ export class Applier {
   #target: Lsn;
   #running: Promise<void> | undefined;
   #closed = false;
-  #waiters: (() => void)[] = [];
+  #waiters: { readonly resolve: () => void; readonly reject: (error: FsError) => void }[] = [];
+  #progress: (() => void)[] = [];
+  #noSpace = false;
+  #endPause: (() => void) | undefined;
   failed: unknown;
 
   constructor(options: ApplierOptions) {
@@ -88,20 +107,36 @@ export class Applier {
     this.#running ??= this.#run();
   }
 
-  /** Resolves after the next batch, or at once when nothing is under way and nothing is left. */
+  /** The KV has no room; rows wait. */
+  get isOutOfSpace(): boolean {
+    return this.#noSpace;
+  }
+
+  /** Resolves after the next batch: for who makes sure that one comes. Rejects with ENOSPC while the KV has no room, with EIO when it failed. */
   nextBatch(): Promise<void> {
-    return new Promise((resolve) => this.#waiters.push(resolve));
+    const refusal = this.#refusal();
+    if (refusal !== undefined) return Promise.reject(refusal);
+    return new Promise((resolve, reject) => this.#waiters.push({ resolve, reject }));
+  }
+
+  /** Makes what was applied survive power loss. Throws as `KvStore.sync`. */
+  syncKv(): Promise<void> {
+    return this.#options.backend.sync();
   }
 
   /** Resolves when everything up to `lsn` is applied. Rejects when the KV failed. */
   async reached(lsn: Lsn): Promise<void> {
     while (this.#options.store.appliedLsn < lsn) {
       if (this.failed !== undefined) throw this.failed;
-      await this.nextBatch();
+      if (this.#closed) throw new FsError("EIO", "the service is stopping");
+      await new Promise<void>((resolve) => this.#progress.push(resolve));
     }
   }
 
+  /** Ends after the batches that are wanted, or at once when there is no room for them: the journal has them. */
   async close(): Promise<void> {
+    if (this.#noSpace) this.#closed = true;
+    this.#endPause?.();
     await this.#running;
     this.#closed = true;
     await this.#options.backend.close();
@@ -109,13 +144,15 @@ export class Applier {
   }
 
   async #run(): Promise<void> {
-    const { store, backend, log, appId } = this.#options;
+    const { store, log, appId } = this.#options;
     try {
-      while (store.appliedLsn < this.#target && !this.#closed) {
-        const applied = await backend.apply(store.appliedLsn, this.#target, this.#counters);
-        this.#counters = applied.counters;
-        store.applied(applied.lsn);
-        this.#wake();
+      for (let delayMs = RETRY_MS_MIN; store.appliedLsn < this.#target && !this.#closed; ) {
+        if (await this.#apply()) {
+          delayMs = RETRY_MS_MIN;
+          continue;
+        }
+        await this.#pause(delayMs);
+        delayMs = Math.min(2 * delayMs, RETRY_MS_MAX);
       }
     } catch (error) {
       this.failed = error;
@@ -127,9 +164,57 @@ export class Applier {
     }
   }
 
+  /** One batch. Answers false when there was no room for it. */
+  async #apply(): Promise<boolean> {
+    const { store, backend, log, appId } = this.#options;
+    try {
+      const applied = await backend.apply(store.appliedLsn, this.#target, this.#counters);
+      if (this.#noSpace) log.info("there is room again: rows are applied", { appId });
+      this.#noSpace = false;
+      this.#counters = applied.counters;
+      store.applied(applied.lsn);
+      this.#wake();
+      return true;
+    } catch (error) {
+      if ((error as { code?: unknown }).code !== "KV_NO_SPACE") throw error;
+      if (!this.#noSpace) log.alarm("the disk is full: rows wait in memory until there is room", { appId, error: String(error) });
+      this.#noSpace = true;
+      this.#options.onNoSpace?.();
+      this.#wake();
+      return false;
+    }
+  }
+
+  async #pause(delayMs: number): Promise<void> {
+    if (this.#closed) return;
+    const timers = this.#options.timers ?? SYSTEM_TIMERS;
+    await new Promise<void>((resolve) => {
+      const cancel = timers.after(delayMs, resolve);
+      this.#endPause = () => {
+        cancel();
+        resolve();
+      };
+    });
+    this.#endPause = undefined;
+  }
+
+  #refusal(): FsError | undefined {
+    if (this.failed !== undefined) return new FsError("EIO", "rows can't be written to the KV", { cause: this.failed });
+    return this.#noSpace ? FsError.of("ENOSPC") : undefined;
+  }
+
   #wake(): void {
     const waiters = this.#waiters;
+    const progress = this.#progress;
+    const refusal = this.#refusal();
     this.#waiters = [];
-    for (const wake of waiters) wake();
+    this.#progress = [];
+    for (const waiter of waiters) {
+      if (refusal === undefined) waiter.resolve();
+      else waiter.reject(refusal);
+    }
+    for (const wake of progress) wake();
   }
 }
+
+const SYSTEM_TIMERS = new SystemTimers();

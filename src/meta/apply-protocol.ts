@@ -13,8 +13,11 @@ export type ApplyRequest =
       readonly to: Lsn;
       readonly counters: Counters;
     }
-  | { readonly kind: "forget"; readonly id: number; readonly appId: AppId };
+  | { readonly kind: "forget"; readonly id: number; readonly appId: AppId }
+  /** Makes what was applied survive power loss. */
+  | { readonly kind: "sync"; readonly id: number };
 
 export type ApplyReply =
   | { readonly id: number; readonly lsn: Lsn; readonly counters: Counters }
-  | { readonly id: number; readonly error: string };
+  /** `code`: of a KvError. */
+  | { readonly id: number; readonly error: string; readonly code?: string };

@@ -30,6 +30,9 @@ export class ApplyWorkerPool {
     const { appId, slot, folder } = app;
     return {
       apply: (from: Lsn, to: Lsn, counters: Counters) => this.#ask({ kind: "apply", id: 0, appId, slot, folder, from, to, counters }),
+      sync: async () => {
+        await this.#ask({ kind: "sync", id: 0 });
+      },
       close: async () => {
         if (this.#dead === undefined) await this.#ask({ kind: "forget", id: 0, appId });
       },
@@ -54,7 +57,7 @@ export class ApplyWorkerPool {
   #answered(reply: ApplyReply): void {
     const waiting = this.#waiting.get(reply.id);
     this.#waiting.delete(reply.id);
-    if ("error" in reply) waiting?.reject(new Error(reply.error));
+    if ("error" in reply) waiting?.reject(Object.assign(new Error(reply.error), { code: reply.code }));
     else waiting?.resolve({ lsn: reply.lsn, counters: reply.counters });
   }
 

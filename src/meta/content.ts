@@ -12,6 +12,9 @@ const CHUNK_BYTES_BIG = BigInt(CHUNK_BYTES);
 /** Slices after the last checkpoint at which the next is written: this, or half the chunk's extents if more. So reading a chunk costs at most about three times its extents. */
 export const CHECKPOINT_SLICES_MIN = 64;
 
+/** Checkpoints written with one cut, so that its record stays small; the others come with a later one. */
+const CUT_CHECKPOINTS_MAX = 4;
+
 /** Chunks whose extents are kept in memory, in each of two generations. A chunk of one extent takes about 300 bytes. */
 const CHUNKS_CACHED = 8192;
 
@@ -121,18 +124,26 @@ export class ContentMap {
     return state.list.extents;
   }
 
-  /** Tells that [from, to) of the content became a hole. */
-  cut(content: ContentId, from: bigint, to: bigint, fileSize: bigint): void {
+  /** Tells that [from, to) of the content became a hole. Answers the loaded chunks whose checkpoint is due, if no slice follows in the record. */
+  cut(content: ContentId, from: bigint, to: bigint, fileSize: bigint): { readonly chunk: number; readonly extents: readonly Extent[] }[] {
     const end = to < fileSize ? to : fileSize;
-    if (end <= from) return;
+    if (end <= from) return [];
     // A cut over a huge sparse file passes over more chunks than are cached: forget instead of walking.
     if ((end - from) / CHUNK_BYTES_BIG > 4096n) {
       this.forget();
-      return;
+      return [];
     }
+    const due: { chunk: number; extents: readonly Extent[] }[] = [];
     for (const piece of chunkPieces(from, end - from)) {
-      this.#live.get(`${content}:${piece.chunk}`)?.list.cut(piece.from, piece.to);
+      const state = this.#live.get(`${content}:${piece.chunk}`);
+      if (state === undefined) continue;
+      state.list.cut(piece.from, piece.to);
+      state.slices++;
+      if (state.slices < Math.max(CHECKPOINT_SLICES_MIN, state.list.count / 2) || due.length === CUT_CHECKPOINTS_MAX) continue;
+      state.slices = 0;
+      due.push({ chunk: piece.chunk, extents: state.list.extents });
     }
+    return due;
   }
 
   /** Forgets everything cached: after a failed append, whose changes must not stay. */
@@ -178,7 +189,7 @@ export class ContentMap {
     const list = new ExtentList(checkpoint === undefined ? [] : decodeExtents(checkpoint.value));
     const cuts = this.#cuts(content, since, limit);
     let nextCut = 0;
-    let slices = 0;
+    let slices = cuts.length;
     let from = chunkKey(TABLE.SLICE, content, chunk, since + 1);
     const to = chunkKey(TABLE.SLICE, content, chunk, limit);
     for (;;) {

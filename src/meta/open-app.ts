@@ -4,6 +4,7 @@ import type { AppId, Lsn } from "../domain/ids.ts";
 import type { RequestContext } from "../domain/metadata-api.ts";
 import { Journal } from "../journal/journal.ts";
 import type { JournalLimits } from "../journal/limits.ts";
+import type { SpaceReserve } from "../journal/space-reserve.ts";
 import type { KvStore } from "../kv/kv-store.ts";
 import { Applier, type ApplyBackend, LocalApplyBackend } from "./applier.ts";
 import { EngineCore } from "./core.ts";
@@ -27,6 +28,10 @@ export type OpenAppOptions = {
   /** Absent: rows are applied in this process. */
   readonly backend?: (store: RowStore) => ApplyBackend;
   readonly journalLimits?: Partial<JournalLimits>;
+  /** The data folder's space for what must work on a full disk. */
+  readonly reserve?: SpaceReserve;
+  /** Called each time the KV has no room for rows. */
+  readonly onNoSpace?: () => void;
 };
 
 /** Who the service itself is in the journal. */
@@ -86,19 +91,24 @@ export class OpenApp {
       appliedLsn: applied.lsn as Lsn,
       onRecord: (record) => core.recover(record),
       ...(options.journalLimits === undefined ? {} : { limits: options.journalLimits }),
+      ...(options.reserve === undefined ? {} : { reserve: options.reserve }),
     });
     core.start(journal);
     await rememberRecent(core, journal, applied.lsn as Lsn);
     const backend = options.backend?.(store) ?? new LocalApplyBackend(kv, store, slot);
-    const applier = new Applier({ appId: options.appId, backend, store, log, counters: applied.counters });
+    const onNoSpace = (): void => {
+      // Rows of deletions that were taken need room too.
+      options.reserve?.release();
+      options.onNoSpace?.();
+    };
+    const applier = new Applier({ appId: options.appId, backend, store, log, counters: applied.counters, onNoSpace });
     const stop = journal.onDurable((lsn) => applier.durable(lsn));
     applier.durable(journal.durableLsn);
     const engine = new Engine({
       core,
       diskSpace: options.diskSpace,
-      waitForRoom: () => {
-        const next = applier.nextBatch();
-        return journal.sync(core.lastLsn).then(() => next);
+      waitForRoom: async () => {
+        await Promise.all([applier.nextBatch(), journal.sync(core.lastLsn)]);
       },
       onClose: async () => {
         await journal.sync(core.lastLsn).catch((error: unknown) => log.error("the last sync failed", { error: String(error) }));
@@ -123,7 +133,10 @@ export class OpenApp {
 
 /** Records before the applied LSN that were the last ones may be asked for again too: the duplicate table begins with them. */
 async function rememberRecent(core: EngineCore, journal: Journal, applied: Lsn): Promise<void> {
-  const oldest = journal.segments()[0]?.segment;
+  const segments = journal.segments();
+  // Cleaning takes segments away between others: the last ones without a gap are never among them.
+  const index = segments.findLastIndex(({ segment }, at) => segments[at - 1]?.lastLsn !== segment - 1);
+  const oldest = segments[index]?.segment;
   if (oldest === undefined) return;
   const from = Math.max(oldest, applied - RECENT_RECORDS + 1);
   if (from > applied) return;

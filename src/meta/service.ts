@@ -6,6 +6,7 @@ import type { Log } from "../base/log.ts";
 import type { AppId, Lsn } from "../domain/ids.ts";
 import type { AppRef } from "../domain/share-path.ts";
 import type { JournalLimits } from "../journal/limits.ts";
+import type { SpaceReserve } from "../journal/space-reserve.ts";
 import type { KvStore } from "../kv/kv-store.ts";
 import type { ApplyBackend } from "./applier.ts";
 import { Catalogue } from "./catalogue.ts";
@@ -24,6 +25,10 @@ export type ServiceOptions = {
   /** How rows get into the KV; absent: in this process. */
   readonly backend?: (app: { readonly appId: AppId; readonly slot: number; readonly folder: string; readonly store: RowStore }) => ApplyBackend;
   readonly journalLimits?: Partial<JournalLimits>;
+  /** Space for what must work on a full disk. */
+  readonly reserve?: SpaceReserve;
+  /** Called each time there is no room for rows: `SpaceKeeper.kick`. */
+  readonly onNoSpace?: () => void;
 };
 
 /** The app that holds the catalogue. */
@@ -143,7 +148,7 @@ function openOne(
   diskSpace: () => DiskSpace,
 ): Promise<OpenApp> {
   const folder = journalFolder(options.folder, app.appId);
-  const { kv, clock, log, backend, journalLimits } = options;
+  const { kv, clock, log, backend, journalLimits, reserve, onNoSpace } = options;
   return OpenApp.open({
     ...app,
     folder,
@@ -153,5 +158,7 @@ function openOne(
     diskSpace,
     ...(backend === undefined ? {} : { backend: (store: RowStore) => backend({ ...app, folder, store }) }),
     ...(journalLimits === undefined ? {} : { journalLimits }),
+    ...(reserve === undefined ? {} : { reserve }),
+    ...(onNoSpace === undefined ? {} : { onNoSpace }),
   });
 }

@@ -44,6 +44,7 @@ export class Transaction {
   readonly #rows: RowOp[] = [];
   readonly #inodes = new Map<number, Change>();
   readonly #dentries = new Map<string, Dentry | null>();
+  readonly #xattrs = new Map<string, Buffer | null>();
   readonly #invalidations: Invalidation[] = [];
   readonly #orphaned: { ino: InodeId; mounts: Parameters<EngineCore["holders"]["orphaned"]>[1] }[] = [];
   readonly #settled: InodeId[] = [];
@@ -120,19 +121,19 @@ export class Transaction {
   /** Puts an xattr and answers the change of the inode's count (0 or 1). */
   putXattr(ino: InodeId, name: Buffer, value: Uint8Array): 0 | 1 {
     const key = keys.xattrKey(ino, name);
-    const before = this.#core.store.get(key);
+    const before = this.#xattrBefore(key);
     if (before !== undefined) this.#pastXattr(ino, name, before);
-    this.#row(key, encodeSince(this.lsn, value));
+    this.#putXattrRow(key, encodeSince(this.lsn, value));
     return before === undefined ? 1 : 0;
   }
 
   /** Removes an xattr if it is there, and answers the change of the inode's count (0 or -1). */
   removeXattr(ino: InodeId, name: Buffer): 0 | -1 {
     const key = keys.xattrKey(ino, name);
-    const before = this.#core.store.get(key);
+    const before = this.#xattrBefore(key);
     if (before === undefined) return 0;
     this.#pastXattr(ino, name, before);
-    this.#row(key, null);
+    this.#putXattrRow(key, null);
     return -1;
   }
 
@@ -145,6 +146,17 @@ export class Transaction {
       this.#pastXattr(inode.ino, name, row.value);
       this.#row(row.key, null);
     }
+  }
+
+  /** The row as this transaction has it: one record may touch an attribute twice (chown and losing privileges). */
+  #xattrBefore(key: Buffer): Buffer | undefined {
+    const changed = this.#xattrs.get(key.toString("latin1"));
+    return changed === undefined ? this.#core.store.get(key) : (changed ?? undefined);
+  }
+
+  #putXattrRow(key: Buffer, value: Buffer | null): void {
+    this.#xattrs.set(key.toString("latin1"), value);
+    this.#row(key, value);
   }
 
   #pastXattr(ino: InodeId, name: Buffer, value: Buffer): void {
@@ -185,11 +197,19 @@ export class Transaction {
     }
   }
 
-  /** Makes [from, to) a hole, before the extents of this record. At most one call. */
-  cut(content: ContentId, from: bigint, to: bigint, fileSize: bigint): void {
+  /**
+   * Makes [from, to) a hole, before the extents of this record. At most one call. `alone`: the record adds no extents, so that a checkpoint of the chunk may be due
+   * with it: a file that is only punched must not grow slower to load for ever.
+   */
+  cut(content: ContentId, range: { readonly from: bigint; readonly to: bigint; readonly alone: boolean }, fileSize: bigint): void {
+    const { from, to, alone } = range;
     if (content === 0 || from >= to) return;
     this.#row(keys.cutKey(content, this.lsn), encodeCut(from, to));
-    this.#core.content.cut(content, from, to, fileSize);
+    const due = this.#core.content.cut(content, from, to, fileSize);
+    if (!alone) return;
+    for (const { chunk, extents } of due) {
+      this.#row(keys.chunkKey(keys.TABLE.CHECKPOINT, content, chunk, this.lsn), encodeExtents(extents));
+    }
   }
 
   // --- orphans -------------------------------------------------------------------------------------------------------

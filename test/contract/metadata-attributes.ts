@@ -43,7 +43,9 @@ function owners(behaviour: Behaviour): void {
   behaviour("a setattr that is refused half-way changes nothing", async (share) => {
     const directory = await share.mkdir("d");
     const before = share.lsn;
-    expect(["EISDIR", "EINVAL"]).toContain(await share.refusal({ op: "setattr", ino: directory.ino, set: { mode: 0, size: 5n } }));
+    expect(["EISDIR", "EINVAL"]).toContain(
+      await share.refusal({ op: "setattr", ino: directory.ino, set: { mode: 0, size: 5n } }),
+    );
     expect([share.lsn, (await share.stat(directory.ino)).mode]).toEqual([before, directory.mode]);
   });
 }
@@ -51,7 +53,10 @@ function owners(behaviour: Behaviour): void {
 function times(behaviour: Behaviour): void {
   behaviour("utimens sets times to the nanosecond, before 1970 and after 2106 too, and ctime to now", async (share) => {
     const { ino } = await share.create("a");
-    const [atime, mtime] = [{ sec: -1, nsec: 999_999_999 }, { sec: 2 ** 37, nsec: 1 }];
+    const [atime, mtime] = [
+      { sec: -1, nsec: 999_999_999 },
+      { sec: 2 ** 37, nsec: 1 },
+    ];
     const changed = await share.set(ino, { atime, mtime });
     expect([changed.atime, changed.mtime, changed.ctime]).toEqual([atime, mtime, share.clock.now()]);
     await share.settle();
@@ -112,15 +117,18 @@ function privileges(behaviour: Behaviour): void {
     expect((await share.set(ino, { gid: 5 })).mode).toBe(S_IFDIR | 0o2755);
   });
 
-  behaviour("a write takes set-user-id and set-group-id away where it is told to, and file capabilities always", async (share) => {
-    const { ino } = await share.create("a", share.root, { mode: 0o6755 });
-    await share.setxattr(ino, "security.capability", "caps");
-    await share.write(ino, "by root");
-    expect((await share.stat(ino)).mode).toBe(S_IFREG | 0o6755);
-    expect(await share.xattrs(ino)).toEqual([]);
-    await share.do({ op: "write", ino, offset: 0n, data: Buffer.from("x"), killPrivileges: true });
-    expect((await share.stat(ino)).mode).toBe(S_IFREG | 0o755);
-  });
+  behaviour(
+    "a write takes set-user-id and set-group-id away where it is told to, and file capabilities always",
+    async (share) => {
+      const { ino } = await share.create("a", share.root, { mode: 0o6755 });
+      await share.setxattr(ino, "security.capability", "caps");
+      await share.write(ino, "by root");
+      expect((await share.stat(ino)).mode).toBe(S_IFREG | 0o6755);
+      expect(await share.xattrs(ino)).toEqual([]);
+      await share.do({ op: "write", ino, offset: 0n, data: Buffer.from("x"), killPrivileges: true });
+      expect((await share.stat(ino)).mode).toBe(S_IFREG | 0o755);
+    },
+  );
 
   behaviour("set-group-id without group execute stays on write: it means something else", async (share) => {
     const { ino } = await share.create("a", share.root, { mode: 0o2644 });

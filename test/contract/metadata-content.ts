@@ -1,7 +1,12 @@
 import { expect } from "vitest";
 import { LIVE } from "../../src/domain/ids.ts";
 import { SIZE_BYTES_MAX } from "../../src/domain/inode.ts";
-import { FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE, WRITE_BYTES_MAX } from "../../src/domain/metadata-api.ts";
+import {
+  FALLOC_KEEP_SIZE,
+  FALLOC_PUNCH_HOLE,
+  FALLOC_ZERO_RANGE,
+  WRITE_BYTES_MAX,
+} from "../../src/domain/metadata-api.ts";
 import { Random } from "../model/random.ts";
 import { type Behaviour, changedTimes } from "./metadata-share.ts";
 
@@ -11,11 +16,13 @@ const MIB = 1024n * 1024n;
 /** Bytes of files: read, write, truncate, holes, copies. */
 export function contentBehaviours(behaviour: Behaviour): void {
   readsAndWrites(behaviour);
+  wholeAndPart(behaviour);
   farOffsets(behaviour);
   truncation(behaviour);
   allocation(behaviour);
   holes(behaviour);
   copies(behaviour);
+  copyLimits(behaviour);
   copyRefusals(behaviour);
 }
 
@@ -40,7 +47,9 @@ function readsAndWrites(behaviour: Behaviour): void {
 
   behaviour("a write of no bytes changes nothing", async (share) => {
     const made = await share.create("a", share.root, { mode: 0o4755 });
-    expect(await share.do({ op: "write", ino: made.ino, offset: 100n, data: Buffer.alloc(0), killPrivileges: true })).toBe(0);
+    expect(
+      await share.do({ op: "write", ino: made.ino, offset: 100n, data: Buffer.alloc(0), killPrivileges: true }),
+    ).toBe(0);
     const after = await share.stat(made.ino);
     expect([after.size, after.mode, changedTimes(made, after)]).toEqual([0n, made.mode, ""]);
   });
@@ -53,7 +62,9 @@ function readsAndWrites(behaviour: Behaviour): void {
     await share.write(ino, "d", 9n);
     expect(await share.text(ino)).toBe("aaccbbbaad");
   });
+}
 
+function wholeAndPart(behaviour: Behaviour): void {
   behaviour("reads end at the end of the file, and beyond it there is nothing", async (share) => {
     const { ino } = await share.create("a");
     await share.write(ino, "content");
@@ -68,7 +79,12 @@ function readsAndWrites(behaviour: Behaviour): void {
     const data = new Random(1).bytes(WRITE_BYTES_MAX);
     expect(await share.write(ino, data, 5n)).toBe(WRITE_BYTES_MAX);
     expect((await share.read(ino, { offset: 5n, length: WRITE_BYTES_MAX })).equals(data)).toBe(true);
-    for (const [offset, length] of [[0, 65_536], [65_535, 3], [131_071, 65_600], [1_000_000, 48_000]] as const) {
+    for (const [offset, length] of [
+      [0, 65_536],
+      [65_535, 3],
+      [131_071, 65_600],
+      [1_000_000, 48_000],
+    ] as const) {
       const found = await share.read(ino, { offset: BigInt(offset + 5), length });
       expect(found.equals(data.subarray(offset, offset + length))).toBe(true);
     }
@@ -77,7 +93,10 @@ function readsAndWrites(behaviour: Behaviour): void {
   behaviour("the data of a write is copied before the call returns", async (share) => {
     const { ino } = await share.create("a");
     const lent = Buffer.from("original");
-    const answer = share.harness.api.execute({ op: "write", ino, offset: 0n, data: lent, killPrivileges: false }, share.context());
+    const answer = share.harness.api.execute(
+      { op: "write", ino, offset: 0n, data: lent, killPrivileges: false },
+      share.context(),
+    );
     lent.fill("x");
     await answer;
     expect(await share.text(ino)).toBe("original");
@@ -102,7 +121,9 @@ function readsAndWrites(behaviour: Behaviour): void {
   behaviour("a directory can't be written, read, truncated or allocated", async (share) => {
     const ino = share.root;
     const refused = ["EISDIR", "EINVAL"];
-    expect(refused).toContain(await share.refusal({ op: "write", ino, offset: 0n, data: Buffer.from("x"), killPrivileges: false }));
+    expect(refused).toContain(
+      await share.refusal({ op: "write", ino, offset: 0n, data: Buffer.from("x"), killPrivileges: false }),
+    );
     expect(refused).toContain(await share.refusal({ op: "read", ino, offset: 0n, length: 1, at: LIVE }));
     expect(refused).toContain(await share.refusal({ op: "setattr", ino, set: { size: 0n } }));
     expect(refused).toContain(await share.refusal({ op: "fallocate", ino, mode: 0, offset: 0n, length: 1n }));
@@ -115,7 +136,13 @@ function farOffsets(behaviour: Behaviour): void {
     await share.write(ino, "end", SIZE_BYTES_MAX - 3n);
     expect((await share.stat(ino)).size).toBe(SIZE_BYTES_MAX);
     expect((await share.read(ino, { offset: SIZE_BYTES_MAX - 5n, length: 100 })).toString("latin1")).toBe("\0\0end");
-    const request = { op: "write", ino, offset: SIZE_BYTES_MAX - 2n, data: Buffer.from("end"), killPrivileges: false } as const;
+    const request = {
+      op: "write",
+      ino,
+      offset: SIZE_BYTES_MAX - 2n,
+      data: Buffer.from("end"),
+      killPrivileges: false,
+    } as const;
     expect(await share.refusal(request)).toBe("EFBIG");
     expect(await share.refusal({ op: "fallocate", ino, mode: 0, offset: SIZE_BYTES_MAX, length: 1n })).toBe("EFBIG");
   });
@@ -141,7 +168,15 @@ function farOffsets(behaviour: Behaviour): void {
     await share.write(source.ino, "head");
     await share.set(source.ino, { size: SIZE_BYTES_MAX });
     await share.fallocate(source.ino, PUNCH, 4n, SIZE_BYTES_MAX - 4n);
-    await share.do({ op: "copyRange", source: source.ino, sourceOffset: 0n, target: target.ino, targetOffset: 0n, length: SIZE_BYTES_MAX, sourceAt: LIVE });
+    await share.do({
+      op: "copyRange",
+      source: source.ino,
+      sourceOffset: 0n,
+      target: target.ino,
+      targetOffset: 0n,
+      length: SIZE_BYTES_MAX,
+      sourceAt: LIVE,
+    });
     expect((await share.read(target.ino, { length: 4 })).toString()).toBe("head");
     await share.set(source.ino, { size: 4n });
     expect(await share.text(source.ino)).toBe("head");
@@ -273,7 +308,15 @@ function copies(behaviour: Behaviour): void {
     await share.write(source.ino, "0123456789");
     const before = await share.stat(source.ino);
     await share.write(target.ino, "abc");
-    const request = { op: "copyRange", source: source.ino, sourceOffset: 3n, target: target.ino, targetOffset: 2n, length: 4n, sourceAt: LIVE } as const;
+    const request = {
+      op: "copyRange",
+      source: source.ino,
+      sourceOffset: 3n,
+      target: target.ino,
+      targetOffset: 2n,
+      length: 4n,
+      sourceAt: LIVE,
+    } as const;
     expect(await share.do(request)).toBe(4n);
     expect(await share.text(target.ino)).toBe("ab3456");
     expect(changedTimes(target, await share.stat(target.ino))).toBe("mtime ctime");
@@ -283,7 +326,15 @@ function copies(behaviour: Behaviour): void {
   behaviour("a copy does not change when its source does, nor the other way round", async (share) => {
     const [source, target] = [await share.create("a"), await share.create("b")];
     await share.write(source.ino, "original");
-    await share.do({ op: "copyRange", source: source.ino, sourceOffset: 0n, target: target.ino, targetOffset: 0n, length: 8n, sourceAt: LIVE });
+    await share.do({
+      op: "copyRange",
+      source: source.ino,
+      sourceOffset: 0n,
+      target: target.ino,
+      targetOffset: 0n,
+      length: 8n,
+      sourceAt: LIVE,
+    });
     await share.write(source.ino, "CHANGED!");
     expect(await share.text(target.ino)).toBe("original");
     await share.write(target.ino, "X");
@@ -299,15 +350,33 @@ function copies(behaviour: Behaviour): void {
     await share.write(source.ino, "aa");
     await share.write(source.ino, "bb", 6n);
     await share.write(target.ino, "xxxxxxxxxx");
-    await share.do({ op: "copyRange", source: source.ino, sourceOffset: 0n, target: target.ino, targetOffset: 1n, length: 8n, sourceAt: LIVE });
+    await share.do({
+      op: "copyRange",
+      source: source.ino,
+      sourceOffset: 0n,
+      target: target.ino,
+      targetOffset: 1n,
+      length: 8n,
+      sourceAt: LIVE,
+    });
     expect(await share.text(target.ino)).toBe("xaa\0\0\0\0bbx");
   });
+}
 
+function copyLimits(behaviour: Behaviour): void {
   behaviour("a copy ends at the end of the source, and past it copies nothing", async (share) => {
     const [source, target] = [await share.create("a"), await share.create("b")];
     await share.write(source.ino, "0123");
     const copy = (sourceOffset: bigint, length: bigint) =>
-      share.do({ op: "copyRange", source: source.ino, sourceOffset, target: target.ino, targetOffset: 0n, length, sourceAt: LIVE });
+      share.do({
+        op: "copyRange",
+        source: source.ino,
+        sourceOffset,
+        target: target.ino,
+        targetOffset: 0n,
+        length,
+        sourceAt: LIVE,
+      });
     expect(await copy(2n, 100n)).toBe(2n);
     expect(await copy(4n, 100n)).toBe(0n);
     expect(await copy(0n, 0n)).toBe(0n);
@@ -317,7 +386,15 @@ function copies(behaviour: Behaviour): void {
   behaviour("ranges of one file may be copied where they don't overlap", async (share) => {
     const { ino } = await share.create("a");
     await share.write(ino, "0123456789");
-    await share.do({ op: "copyRange", source: ino, sourceOffset: 0n, target: ino, targetOffset: 5n, length: 5n, sourceAt: LIVE });
+    await share.do({
+      op: "copyRange",
+      source: ino,
+      sourceOffset: 0n,
+      target: ino,
+      targetOffset: 5n,
+      length: 5n,
+      sourceAt: LIVE,
+    });
     expect(await share.text(ino)).toBe("0123401234");
   });
 }
@@ -327,7 +404,15 @@ function copyRefusals(behaviour: Behaviour): void {
     const { ino } = await share.create("a");
     await share.write(ino, "0123456789");
     for (const targetOffset of [0n, 2n, 4n]) {
-      const request = { op: "copyRange", source: ino, sourceOffset: 0n, target: ino, targetOffset, length: 5n, sourceAt: LIVE } as const;
+      const request = {
+        op: "copyRange",
+        source: ino,
+        sourceOffset: 0n,
+        target: ino,
+        targetOffset,
+        length: 5n,
+        sourceAt: LIVE,
+      } as const;
       expect(await share.refusal(request)).toBe("EINVAL");
     }
     expect(await share.text(ino)).toBe("0123456789");

@@ -9,6 +9,7 @@ const ABSENT = 123_456_789 as InodeId;
 export function namingBehaviours(behaviour: Behaviour): void {
   lookups(behaviour);
   creations(behaviour);
+  creationRefusals(behaviour);
   specialFiles(behaviour);
   nameLimits(behaviour);
   links(behaviour);
@@ -45,7 +46,9 @@ function lookups(behaviour: Behaviour): void {
     expect(GONE).toContain(await share.refusal({ op: "lookup", parent: ABSENT, name: bytes("a"), at: LIVE }));
     expect(GONE).toContain(await share.refusal({ op: "read", ino: ABSENT, offset: 0n, length: 1, at: LIVE }));
     expect(GONE).toContain(await share.refusal({ op: "setattr", ino: ABSENT, set: { mode: 0 } }));
-    expect(GONE).toContain(await share.refusal({ op: "mkdir", parent: ABSENT, name: bytes("a"), mode: 0o755, umask: 0 }));
+    expect(GONE).toContain(
+      await share.refusal({ op: "mkdir", parent: ABSENT, name: bytes("a"), mode: 0o755, umask: 0 }),
+    );
   });
 }
 
@@ -65,7 +68,15 @@ function creations(behaviour: Behaviour): void {
 
   behaviour("exclusive create of an existing name is EEXIST", async (share) => {
     await share.create("a");
-    const request = { op: "create", parent: share.root, name: bytes("a"), mode: 0o644, umask: 0, exclusive: true, truncate: false } as const;
+    const request = {
+      op: "create",
+      parent: share.root,
+      name: bytes("a"),
+      mode: 0o644,
+      umask: 0,
+      exclusive: true,
+      truncate: false,
+    } as const;
     expect(await share.refusal(request)).toBe("EEXIST");
   });
 
@@ -73,7 +84,15 @@ function creations(behaviour: Behaviour): void {
     const made = await share.create("a");
     await share.write(made.ino, "content");
     const before = share.lsn;
-    const request = { op: "create", parent: share.root, name: bytes("a"), mode: 0, umask: 0, exclusive: false, truncate: false } as const;
+    const request = {
+      op: "create",
+      parent: share.root,
+      name: bytes("a"),
+      mode: 0,
+      umask: 0,
+      exclusive: false,
+      truncate: false,
+    } as const;
     const opened = await share.do(request);
     expect([opened.ino, opened.size, opened.mode]).toEqual([made.ino, 7n, made.mode]);
     expect(share.lsn).toBe(before);
@@ -82,16 +101,34 @@ function creations(behaviour: Behaviour): void {
   behaviour("create with truncate empties an existing file and sets mtime and ctime", async (share) => {
     const made = await share.create("a");
     await share.write(made.ino, "content");
-    const request = { op: "create", parent: share.root, name: bytes("a"), mode: 0, umask: 0, exclusive: false, truncate: true } as const;
+    const request = {
+      op: "create",
+      parent: share.root,
+      name: bytes("a"),
+      mode: 0,
+      umask: 0,
+      exclusive: false,
+      truncate: true,
+    } as const;
     const opened = await share.do(request);
     expect([opened.ino, opened.size, opened.mode]).toEqual([made.ino, 0n, made.mode]);
     expect(changedTimes(made, opened)).toBe("mtime ctime");
     expect(await share.text(made.ino)).toBe("");
   });
+}
 
+function creationRefusals(behaviour: Behaviour): void {
   behaviour("create over a directory is EISDIR", async (share) => {
     await share.mkdir("d");
-    const request = { op: "create", parent: share.root, name: bytes("d"), mode: 0, umask: 0, exclusive: false, truncate: false } as const;
+    const request = {
+      op: "create",
+      parent: share.root,
+      name: bytes("d"),
+      mode: 0,
+      umask: 0,
+      exclusive: false,
+      truncate: false,
+    } as const;
     expect(await share.refusal(request)).toBe("EISDIR");
   });
 
@@ -130,16 +167,28 @@ function specialFiles(behaviour: Behaviour): void {
 
   behaviour("mknod of a directory or symbolic link is EPERM or EINVAL", async (share) => {
     for (const kind of [S_IFDIR, S_IFLNK]) {
-      const request = { op: "mknod", parent: share.root, name: bytes("a"), mode: kind | 0o644, umask: 0, rdev: 0 } as const;
+      const request = {
+        op: "mknod",
+        parent: share.root,
+        name: bytes("a"),
+        mode: kind | 0o644,
+        umask: 0,
+        rdev: 0,
+      } as const;
       expect(["EPERM", "EINVAL"]).toContain(await share.refusal(request));
     }
   });
 
-  behaviour("a symbolic link keeps its target byte for byte, its length is its size, its mode is 0777", async (share) => {
-    const made = await share.symlink("l", "../\xff\x01 target");
-    expect((await share.do({ op: "readlink", ino: made.ino, at: LIVE })).toString("latin1")).toBe("../\xff\x01 target");
-    expect([made.mode, made.size]).toEqual([S_IFLNK | 0o777, 12n]);
-  });
+  behaviour(
+    "a symbolic link keeps its target byte for byte, its length is its size, its mode is 0777",
+    async (share) => {
+      const made = await share.symlink("l", "../\xff\x01 target");
+      expect((await share.do({ op: "readlink", ino: made.ino, at: LIVE })).toString("latin1")).toBe(
+        "../\xff\x01 target",
+      );
+      expect([made.mode, made.size]).toEqual([S_IFLNK | 0o777, 12n]);
+    },
+  );
 
   behaviour("a symbolic link's target may have 4095 bytes", async (share) => {
     const { ino } = await share.symlink("l", "t".repeat(4095));
@@ -152,15 +201,18 @@ function specialFiles(behaviour: Behaviour): void {
     expect(await share.refusal({ op: "readlink", ino: share.root, at: LIVE })).toBe("EINVAL");
   });
 
-  behaviour("the group of a set-group-id directory goes to what is made in it, the bit to its subdirectories", async (share) => {
-    const parent = await share.mkdir("d", share.root, { gid: 77 });
-    await share.set(parent.ino, { mode: 0o2755 });
-    const directory = await share.mkdir("sub", parent.ino, { gid: 5 });
-    const file = await share.create("file", parent.ino, { gid: 5 });
-    expect([directory.gid, directory.mode & 0o7777]).toEqual([77, 0o2755]);
-    expect([file.gid, file.mode & 0o7777]).toEqual([77, 0o644]);
-    expect((await share.symlink("l", "t", parent.ino)).gid).toBe(77);
-  });
+  behaviour(
+    "the group of a set-group-id directory goes to what is made in it, the bit to its subdirectories",
+    async (share) => {
+      const parent = await share.mkdir("d", share.root, { gid: 77 });
+      await share.set(parent.ino, { mode: 0o2755 });
+      const directory = await share.mkdir("sub", parent.ino, { gid: 5 });
+      const file = await share.create("file", parent.ino, { gid: 5 });
+      expect([directory.gid, directory.mode & 0o7777]).toEqual([77, 0o2755]);
+      expect([file.gid, file.mode & 0o7777]).toEqual([77, 0o644]);
+      expect((await share.symlink("l", "t", parent.ino)).gid).toBe(77);
+    },
+  );
 }
 
 function nameLimits(behaviour: Behaviour): void {
@@ -178,15 +230,20 @@ function nameLimits(behaviour: Behaviour): void {
     expect(await share.names()).toEqual([...names].sort());
   });
 
-  behaviour("a slash or a NUL in a name is EINVAL, an empty name EINVAL or ENOENT, and nothing is made", async (share) => {
-    const before = share.lsn;
-    for (const name of ["a/b", "a\0"]) {
-      expect(await share.refusal({ op: "mkdir", parent: share.root, name: bytes(name), mode: 0o755, umask: 0 })).toBe("EINVAL");
-    }
-    const nameless = { op: "mkdir", parent: share.root, name: bytes(""), mode: 0o755, umask: 0 } as const;
-    expect(["EINVAL", "ENOENT"]).toContain(await share.refusal(nameless));
-    expect([await share.names(), share.lsn]).toEqual([[], before]);
-  });
+  behaviour(
+    "a slash or a NUL in a name is EINVAL, an empty name EINVAL or ENOENT, and nothing is made",
+    async (share) => {
+      const before = share.lsn;
+      for (const name of ["a/b", "a\0"]) {
+        expect(await share.refusal({ op: "mkdir", parent: share.root, name: bytes(name), mode: 0o755, umask: 0 })).toBe(
+          "EINVAL",
+        );
+      }
+      const nameless = { op: "mkdir", parent: share.root, name: bytes(""), mode: 0o755, umask: 0 } as const;
+      expect(["EINVAL", "ENOENT"]).toContain(await share.refusal(nameless));
+      expect([await share.names(), share.lsn]).toEqual([[], before]);
+    },
+  );
 
   behaviour("dot and dot-dot cannot be created, removed or renamed", async (share) => {
     for (const dots of [".", ".."]) {
@@ -246,13 +303,16 @@ function removals(behaviour: Behaviour): void {
     expect(await share.refusal({ op: "unlink", parent: share.root, name: bytes("d") })).toBe("EISDIR");
   });
 
-  behaviour("rmdir of a missing name is ENOENT, of a file ENOTDIR, of a directory with entries ENOTEMPTY", async (share) => {
-    const directory = await share.mkdir("d");
-    await share.create("a", directory.ino);
-    expect(await share.refusal({ op: "rmdir", parent: share.root, name: bytes("x") })).toBe("ENOENT");
-    expect(await share.refusal({ op: "rmdir", parent: directory.ino, name: bytes("a") })).toBe("ENOTDIR");
-    expect(await share.refusal({ op: "rmdir", parent: share.root, name: bytes("d") })).toBe("ENOTEMPTY");
-  });
+  behaviour(
+    "rmdir of a missing name is ENOENT, of a file ENOTDIR, of a directory with entries ENOTEMPTY",
+    async (share) => {
+      const directory = await share.mkdir("d");
+      await share.create("a", directory.ino);
+      expect(await share.refusal({ op: "rmdir", parent: share.root, name: bytes("x") })).toBe("ENOENT");
+      expect(await share.refusal({ op: "rmdir", parent: directory.ino, name: bytes("a") })).toBe("ENOTDIR");
+      expect(await share.refusal({ op: "rmdir", parent: share.root, name: bytes("d") })).toBe("ENOTEMPTY");
+    },
+  );
 
   behaviour("a name can be used again for another kind of file", async (share) => {
     await share.create("a");
@@ -265,28 +325,42 @@ function removals(behaviour: Behaviour): void {
 }
 
 function directories(behaviour: Behaviour): void {
-  behaviour("a directory's link count is two and its subdirectories, and mkdir and rmdir set the parent's times", async (share) => {
-    const parent = await share.mkdir("d");
-    expect(parent.nlink).toBe(2);
-    await share.mkdir("one", parent.ino);
-    await share.mkdir("two", parent.ino);
-    await share.create("file", parent.ino);
-    const full = await share.stat(parent.ino);
-    expect(full.nlink).toBe(4);
-    expect(changedTimes(parent, full)).toBe("mtime ctime");
-    await share.rmdir("one", parent.ino);
-    expect((await share.stat(parent.ino)).nlink).toBe(3);
-  });
+  behaviour(
+    "a directory's link count is two and its subdirectories, and mkdir and rmdir set the parent's times",
+    async (share) => {
+      const parent = await share.mkdir("d");
+      expect(parent.nlink).toBe(2);
+      await share.mkdir("one", parent.ino);
+      await share.mkdir("two", parent.ino);
+      await share.create("file", parent.ino);
+      const full = await share.stat(parent.ino);
+      expect(full.nlink).toBe(4);
+      expect(changedTimes(parent, full)).toBe("mtime ctime");
+      await share.rmdir("one", parent.ino);
+      expect((await share.stat(parent.ino)).nlink).toBe(3);
+    },
+  );
 
   behaviour("a removed directory has no links, is empty, and takes no new names", async (share) => {
     const directory = await share.mkdir("d");
     await share.rmdir("d");
     expect((await share.stat(directory.ino)).nlink).toBe(0);
-    expect(await share.refusal({ op: "mkdir", parent: directory.ino, name: bytes("x"), mode: 0o755, umask: 0 })).toBe("ENOENT");
-    expect(await share.refusal({ op: "symlink", parent: directory.ino, name: bytes("x"), target: bytes("t") })).toBe("ENOENT");
+    expect(await share.refusal({ op: "mkdir", parent: directory.ino, name: bytes("x"), mode: 0o755, umask: 0 })).toBe(
+      "ENOENT",
+    );
+    expect(await share.refusal({ op: "symlink", parent: directory.ino, name: bytes("x"), target: bytes("t") })).toBe(
+      "ENOENT",
+    );
     const other = await share.create("a");
     expect(await share.refusal({ op: "link", ino: other.ino, parent: directory.ino, name: bytes("x") })).toBe("ENOENT");
-    const into = { op: "rename", parent: share.root, name: bytes("a"), newParent: directory.ino, newName: bytes("x"), flags: 0 } as const;
+    const into = {
+      op: "rename",
+      parent: share.root,
+      name: bytes("a"),
+      newParent: directory.ino,
+      newName: bytes("x"),
+      flags: 0,
+    } as const;
     expect(await share.refusal(into)).toBe("ENOENT");
     expect(await share.refusal({ op: "lookup", parent: directory.ino, name: bytes("x"), at: LIVE })).toBe("ENOENT");
   });

@@ -22,7 +22,8 @@ export function pastBehaviours(behaviour: Behaviour, manyChanges: number): void 
     for (let at = 0; at < manyChanges; at += 2) {
       await share.fallocate(ino, FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE, BigInt(at), 1n);
     }
-    const expected = (punches: number): Buffer => Buffer.from(Array.from({ length: manyChanges }, (_, at) => (at % 2 === 0 && at < 2 * punches ? 0 : 1)));
+    const expected = (punches: number): Buffer =>
+      Buffer.from(Array.from({ length: manyChanges }, (_, at) => (at % 2 === 0 && at < 2 * punches ? 0 : 1)));
     await share.settle();
     await share.reopen();
     for (const punches of [0, 1, Math.floor(manyChanges / 4), manyChanges / 2]) {
@@ -31,8 +32,11 @@ export function pastBehaviours(behaviour: Behaviour, manyChanges: number): void 
     expect((await share.read(ino)).equals(expected(manyChanges / 2))).toBe(true);
   });
   names(behaviour);
+  removedTrees(behaviour);
   inodes(behaviour);
+  xattrsAndMoments(behaviour);
   content(behaviour);
+  holesAndRemoved(behaviour);
   copies(behaviour);
 }
 
@@ -67,7 +71,8 @@ function names(behaviour: Behaviour): void {
       moments.push({ lsn: share.lsn, names: [...here].sort() });
     }
     await everyWay(share, async () => {
-      for (const { lsn, names } of moments) expect(await share.names(share.root, { at: lsn, entriesMax: 4 })).toEqual(names);
+      for (const { lsn, names } of moments)
+        expect(await share.names(share.root, { at: lsn, entriesMax: 4 })).toEqual(names);
     });
   });
 
@@ -97,7 +102,9 @@ function names(behaviour: Behaviour): void {
       expect((await share.lookup("moved", directory.ino)).ino).toBe(one.ino);
     });
   });
+}
 
+function removedTrees(behaviour: Behaviour): void {
   behaviour("a removed tree is there at the moment before", async (share) => {
     const directory = await share.mkdir("d");
     const file = await share.create("f", directory.ino);
@@ -126,7 +133,14 @@ function inodes(behaviour: Behaviour): void {
     await share.link(made.ino, "b");
     await everyWay(share, async () => {
       const then = await share.stat(made.ino, created);
-      expect(then).toMatchObject({ mode: made.mode, uid: 0, nlink: 1, mtime: made.mtime, ctime: made.ctime, since: created });
+      expect(then).toMatchObject({
+        mode: made.mode,
+        uid: 0,
+        nlink: 1,
+        mtime: made.mtime,
+        ctime: made.ctime,
+        since: created,
+      });
     });
   });
 
@@ -143,7 +157,9 @@ function inodes(behaviour: Behaviour): void {
       expect(GONE).toContain(await share.refusal({ op: "read", ino, offset: 0n, length: 1, at: before }));
     });
   });
+}
 
+function xattrsAndMoments(behaviour: Behaviour): void {
   behaviour("getxattr and listxattr give the xattrs of then", async (share) => {
     const { ino } = await share.create("a");
     const none = share.lsn;
@@ -154,7 +170,10 @@ function inodes(behaviour: Behaviour): void {
     await share.removexattr(ino, "user.a");
     await everyWay(share, async () => {
       expect(await share.xattrs(ino, none)).toEqual([]);
-      expect([await share.xattrs(ino, one), (await share.getxattr(ino, "user.a", one)).toString()]).toEqual([["user.a"], "one"]);
+      expect([await share.xattrs(ino, one), (await share.getxattr(ino, "user.a", one)).toString()]).toEqual([
+        ["user.a"],
+        "one",
+      ]);
       expect(await share.xattrs(ino)).toEqual(["user.b"]);
       expect(await share.refusal({ op: "getxattr", ino, name: bytes("user.a"), at: none })).toBe("ENODATA");
     });
@@ -182,7 +201,11 @@ function inodes(behaviour: Behaviour): void {
 }
 
 /** Each version of a file with the LSN after which it held. */
-async function versions(share: Share, ino: InodeId, changes: readonly (() => Promise<unknown>)[]): Promise<{ lsn: Lsn; bytes: Buffer }[]> {
+async function versions(
+  share: Share,
+  ino: InodeId,
+  changes: readonly (() => Promise<unknown>)[],
+): Promise<{ lsn: Lsn; bytes: Buffer }[]> {
   const kept: { lsn: Lsn; bytes: Buffer }[] = [];
   for (const change of changes) {
     await change();
@@ -192,23 +215,27 @@ async function versions(share: Share, ino: InodeId, changes: readonly (() => Pro
 }
 
 function content(behaviour: Behaviour): void {
-  behaviour("read gives every version: overwritten, appended, truncated, punched, emptied, written again", async (share) => {
-    const { ino } = await share.create("a");
-    const kept = await versions(share, ino, [
-      () => share.write(ino, "0123456789"),
-      () => share.write(ino, "abc", 4n),
-      () => share.write(ino, "tail", 10n),
-      () => share.set(ino, { size: 6n }),
-      () => share.set(ino, { size: 12n }),
-      () => share.fallocate(ino, FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE, 1n, 2n),
-      () => share.set(ino, { size: 0n }),
-      () => share.write(ino, "new", 2n),
-    ]);
-    expect(new Set(kept.map((version) => version.bytes.toString("latin1"))).size).toBe(kept.length);
-    await everyWay(share, async () => {
-      for (const { lsn, bytes: expected } of kept) expect((await share.read(ino, { at: lsn })).equals(expected)).toBe(true);
-    });
-  });
+  behaviour(
+    "read gives every version: overwritten, appended, truncated, punched, emptied, written again",
+    async (share) => {
+      const { ino } = await share.create("a");
+      const kept = await versions(share, ino, [
+        () => share.write(ino, "0123456789"),
+        () => share.write(ino, "abc", 4n),
+        () => share.write(ino, "tail", 10n),
+        () => share.set(ino, { size: 6n }),
+        () => share.set(ino, { size: 12n }),
+        () => share.fallocate(ino, FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE, 1n, 2n),
+        () => share.set(ino, { size: 0n }),
+        () => share.write(ino, "new", 2n),
+      ]);
+      expect(new Set(kept.map((version) => version.bytes.toString("latin1"))).size).toBe(kept.length);
+      await everyWay(share, async () => {
+        for (const { lsn, bytes: expected } of kept)
+          expect((await share.read(ino, { at: lsn })).equals(expected)).toBe(true);
+      });
+    },
+  );
 
   behaviour("read gives every one of hundreds of versions of one place", async (share) => {
     const { ino } = await share.create("a");
@@ -217,12 +244,19 @@ function content(behaviour: Behaviour): void {
       random.oneIn(20)
         ? share.set(ino, { size: BigInt(random.below(2000)) })
         : share.write(ino, random.bytes(1 + random.below(50)), BigInt(random.below(2000)));
-    const kept = await versions(share, ino, Array.from({ length: 250 }, () => change));
+    const kept = await versions(
+      share,
+      ino,
+      Array.from({ length: 250 }, () => change),
+    );
     await everyWay(share, async () => {
-      for (const { lsn, bytes: expected } of kept) expect((await share.read(ino, { at: lsn })).equals(expected)).toBe(true);
+      for (const { lsn, bytes: expected } of kept)
+        expect((await share.read(ino, { at: lsn })).equals(expected)).toBe(true);
     });
   });
+}
 
+function holesAndRemoved(behaviour: Behaviour): void {
   behaviour("lseek finds the holes of then", async (share) => {
     const { ino } = await share.create("a");
     await share.write(ino, Buffer.alloc(65_536, 1), 1_048_576n);

@@ -158,18 +158,21 @@ function flagged(behaviour: Behaviour): void {
     expect(await share.names()).toEqual(["b", "c"]);
   });
 
-  behaviour("EXCHANGE swaps a file and a directory across directories, with parents, link counts and ctimes", async (share) => {
-    const [left, right] = [await share.mkdir("left"), await share.mkdir("right")];
-    const file = await share.create("f", left.ino);
-    const directory = await share.mkdir("d", right.ino);
-    await share.rename("f", "d", { parent: left.ino, newParent: right.ino, flags: RENAME_EXCHANGE });
-    expect((await share.lookup("f", left.ino)).ino).toBe(directory.ino);
-    expect((await share.lookup("d", right.ino)).ino).toBe(file.ino);
-    expect((await share.stat(directory.ino)).parent).toBe(left.ino);
-    expect([(await share.stat(left.ino)).nlink, (await share.stat(right.ino)).nlink]).toEqual([3, 2]);
-    expect(changedTimes(file, await share.stat(file.ino))).toBe("ctime");
-    expect(changedTimes(directory, await share.stat(directory.ino))).toBe("ctime");
-  });
+  behaviour(
+    "EXCHANGE swaps a file and a directory across directories, with parents, link counts and ctimes",
+    async (share) => {
+      const [left, right] = [await share.mkdir("left"), await share.mkdir("right")];
+      const file = await share.create("f", left.ino);
+      const directory = await share.mkdir("d", right.ino);
+      await share.rename("f", "d", { parent: left.ino, newParent: right.ino, flags: RENAME_EXCHANGE });
+      expect((await share.lookup("f", left.ino)).ino).toBe(directory.ino);
+      expect((await share.lookup("d", right.ino)).ino).toBe(file.ino);
+      expect((await share.stat(directory.ino)).parent).toBe(left.ino);
+      expect([(await share.stat(left.ino)).nlink, (await share.stat(right.ino)).nlink]).toEqual([3, 2]);
+      expect(changedTimes(file, await share.stat(file.ino))).toBe("ctime");
+      expect(changedTimes(directory, await share.stat(directory.ino))).toBe("ctime");
+    },
+  );
 
   behaviour("EXCHANGE shows each name with its new type in readdir", async (share) => {
     await share.create("f");

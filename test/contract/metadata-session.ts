@@ -7,9 +7,12 @@ import { type Behaviour, bytes, GONE, type Share } from "./metadata-share.ts";
 /** What lasts beyond one request: open files without a name, requests sent twice, other caches. */
 export function sessionBehaviours(behaviour: Behaviour): void {
   orphans(behaviour);
+  forgetting(behaviour);
   temporaryFiles(behaviour);
   resent(behaviour);
+  resentLater(behaviour);
   invalidations(behaviour);
+  contentInvalidations(behaviour);
   records(behaviour);
 }
 
@@ -58,7 +61,9 @@ function orphans(behaviour: Behaviour): void {
     await gone(share, directory.ino);
     expect((await share.lookup("b")).ino).toBe(source.ino);
   });
+}
 
+function forgetting(behaviour: Behaviour): void {
   behaviour("forgetting a file that has a name, or that never was, does nothing", async (share) => {
     const { ino } = await share.create("a");
     const before = share.lsn;
@@ -81,19 +86,23 @@ function orphans(behaviour: Behaviour): void {
 }
 
 function temporaryFiles(behaviour: Behaviour): void {
-  const tmpfile = (share: Share, umask = 0) => share.do({ op: "tmpfile", parent: share.root, mode: S_IFREG | 0o666, umask });
+  const tmpfile = (share: Share, umask = 0) =>
+    share.do({ op: "tmpfile", parent: share.root, mode: S_IFREG | 0o666, umask });
 
-  behaviour("tmpfile makes a file without a name, leaves the directory's times, and ends with forget", async (share) => {
-    const root = await share.stat(share.root);
-    const made = await tmpfile(share, 0o022);
-    expect([made.nlink, made.mode, await share.names()]).toEqual([0, S_IFREG | 0o644, []]);
-    expect((await share.stat(share.root)).mtime).toEqual(root.mtime);
-    await share.write(made.ino, "content");
-    await share.reopen();
-    expect(await share.text(made.ino)).toBe("content");
-    await share.forget(made.ino);
-    await gone(share, made.ino);
-  });
+  behaviour(
+    "tmpfile makes a file without a name, leaves the directory's times, and ends with forget",
+    async (share) => {
+      const root = await share.stat(share.root);
+      const made = await tmpfile(share, 0o022);
+      expect([made.nlink, made.mode, await share.names()]).toEqual([0, S_IFREG | 0o644, []]);
+      expect((await share.stat(share.root)).mtime).toEqual(root.mtime);
+      await share.write(made.ino, "content");
+      await share.reopen();
+      expect(await share.text(made.ino)).toBe("content");
+      await share.forget(made.ino);
+      await gone(share, made.ino);
+    },
+  );
 
   behaviour("a temporary file that is linked stays when it is forgotten", async (share) => {
     const { ino } = await tmpfile(share);
@@ -139,7 +148,8 @@ function resent(behaviour: Behaviour): void {
     ];
     for (const request of requests) {
       const [first, second] = await twice(share, request);
-      const identity = (reply: unknown) => (typeof reply === "object" && reply !== null && "ino" in reply ? reply.ino : reply);
+      const identity = (reply: unknown) =>
+        typeof reply === "object" && reply !== null && "ino" in reply ? reply.ino : reply;
       expect([request.op, identity(second)]).toEqual([request.op, identity(first)]);
     }
     expect(await share.names()).toEqual(["file", "l", "n", "s"]);
@@ -159,7 +169,9 @@ function resent(behaviour: Behaviour): void {
     }
     expect(await share.names()).toEqual(["fresh", "settled"]);
   });
+}
 
+function resentLater(behaviour: Behaviour): void {
   behaviour("the last hundred mutations may be sent again, in any order, though others undid them", async (share) => {
     const sent: { request: Request; unique: number }[] = [];
     for (let count = 0; count < 50; count++) {
@@ -188,7 +200,10 @@ function resent(behaviour: Behaviour): void {
     const mountId = share.harness.attachMount();
     const { unique } = share.context();
     await share.do({ op: "mkdir", parent: share.root, name: bytes("one"), mode: 0o755, umask: 0 }, { unique });
-    await share.do({ op: "mkdir", parent: share.root, name: bytes("two"), mode: 0o755, umask: 0 }, { unique, mountId, resent: true });
+    await share.do(
+      { op: "mkdir", parent: share.root, name: bytes("two"), mode: 0o755, umask: 0 },
+      { unique, mountId, resent: true },
+    );
     expect(await share.names()).toEqual(["one", "two"]);
   });
 
@@ -236,41 +251,60 @@ function invalidations(behaviour: Behaviour): void {
     const directory = await share.mkdir("d");
     const over = await told(share, () => share.rename("a", "b"));
     for (const event of [`entry ${share.root} a`, `entry ${share.root} b`]) expect(over).toContain(event);
-    for (const ino of [moved.ino, replaced.ino]) expect(over.some((event) => event.startsWith(`inode ${ino}`))).toBe(true);
+    for (const ino of [moved.ino, replaced.ino])
+      expect(over.some((event) => event.startsWith(`inode ${ino}`))).toBe(true);
     const away = await told(share, () => share.rename("b", "x", { newParent: directory.ino }));
     for (const event of [`entry ${share.root} b`, `entry ${directory.ino} x`]) expect(away).toContain(event);
-    for (const ino of [share.root, directory.ino]) expect(away.some((event) => event.startsWith(`inode ${ino}`))).toBe(true);
+    for (const ino of [share.root, directory.ino])
+      expect(away.some((event) => event.startsWith(`inode ${ino}`))).toBe(true);
     await share.create("y");
     const exchanged = await told(share, () => share.rename("y", "c", { flags: RENAME_EXCHANGE }));
     for (const event of [`entry ${share.root} y`, `entry ${share.root} c`]) expect(exchanged).toContain(event);
   });
+}
 
+function contentInvalidations(behaviour: Behaviour): void {
   behaviour("changing content tells of the data, changing attributes of the inode", async (share) => {
     const { ino } = await share.create("a");
     const other = await share.create("b");
     expect(await told(share, () => share.write(ino, "content"))).toContain(`inode ${ino} data`);
     expect(await told(share, () => share.set(ino, { size: 3n }))).toContain(`inode ${ino} data`);
     expect(await told(share, () => share.fallocate(ino, 3, 0n, 2n))).toContain(`inode ${ino} data`);
-    const copy = { op: "copyRange", source: ino, sourceOffset: 0n, target: other.ino, targetOffset: 0n, length: 3n, sourceAt: LIVE } as const;
+    const copy = {
+      op: "copyRange",
+      source: ino,
+      sourceOffset: 0n,
+      target: other.ino,
+      targetOffset: 0n,
+      length: 3n,
+      sourceAt: LIVE,
+    } as const;
     expect(await told(share, () => share.do(copy))).toContain(`inode ${other.ino} data`);
-    for (const act of [() => share.set(ino, { mode: 0 }), () => share.setxattr(ino, "user.a", "x"), () => share.removexattr(ino, "user.a")]) {
+    for (const act of [
+      () => share.set(ino, { mode: 0 }),
+      () => share.setxattr(ino, "user.a", "x"),
+      () => share.removexattr(ino, "user.a"),
+    ]) {
       expect((await told(share, act)).some((event) => event.startsWith(`inode ${ino}`))).toBe(true);
     }
   });
 
-  behaviour("reading and failing tell nothing, and neither does anything after the subscription ended", async (share) => {
-    const { ino } = await share.create("a");
-    const events = await told(share, async () => {
-      await share.text(ino);
-      await share.names();
-      await share.refusal({ op: "rmdir", parent: share.root, name: bytes("a") });
-    });
-    expect(events).toEqual([]);
-    const late: Invalidation[] = [];
-    share.harness.api.subscribe((event) => late.push(event))();
-    await share.write(ino, "x");
-    expect(late).toEqual([]);
-  });
+  behaviour(
+    "reading and failing tell nothing, and neither does anything after the subscription ended",
+    async (share) => {
+      const { ino } = await share.create("a");
+      const events = await told(share, async () => {
+        await share.text(ino);
+        await share.names();
+        await share.refusal({ op: "rmdir", parent: share.root, name: bytes("a") });
+      });
+      expect(events).toEqual([]);
+      const late: Invalidation[] = [];
+      share.harness.api.subscribe((event) => late.push(event))();
+      await share.write(ino, "x");
+      expect(late).toEqual([]);
+    },
+  );
 }
 
 function records(behaviour: Behaviour): void {

@@ -9,7 +9,13 @@ import { ManualClock } from "../model/manual-clock.ts";
 export const SECOND = 1_000_000_000;
 
 /** Who asks: the overrides of one request's context. */
-export type Who = { readonly uid?: number; readonly gid?: number; readonly mountId?: MountId; readonly unique?: number; readonly resent?: boolean };
+export type Who = {
+  readonly uid?: number;
+  readonly gid?: number;
+  readonly mountId?: MountId;
+  readonly unique?: number;
+  readonly resent?: boolean;
+};
 
 /** A share under test with short words for the usual requests. The clock moves one second before each. */
 export class Share {
@@ -36,7 +42,12 @@ export class Share {
   context(who: Who = {}): RequestContext {
     const base = this.#harness.context();
     const { actor } = base;
-    const asked = { ...actor, uid: who.uid ?? actor.uid, gid: who.gid ?? actor.gid, mountId: who.mountId ?? actor.mountId };
+    const asked = {
+      ...actor,
+      uid: who.uid ?? actor.uid,
+      gid: who.gid ?? actor.gid,
+      mountId: who.mountId ?? actor.mountId,
+    };
     return { actor: asked, unique: who.unique ?? base.unique, resent: who.resent ?? false };
   }
 
@@ -69,13 +80,29 @@ export class Share {
     return this.#harness.close();
   }
 
-  create(name: string, parent: InodeId = this.root, how: Who & { readonly mode?: number; readonly umask?: number } = {}): Promise<Inode> {
+  create(
+    name: string,
+    parent: InodeId = this.root,
+    how: Who & { readonly mode?: number; readonly umask?: number } = {},
+  ): Promise<Inode> {
     const mode = S_IFREG | (how.mode ?? 0o644);
-    const request = { op: "create", parent, name: bytes(name), mode, umask: how.umask ?? 0, exclusive: true, truncate: false } as const;
+    const request = {
+      op: "create",
+      parent,
+      name: bytes(name),
+      mode,
+      umask: how.umask ?? 0,
+      exclusive: true,
+      truncate: false,
+    } as const;
     return this.do(request, how);
   }
 
-  mkdir(name: string, parent: InodeId = this.root, how: Who & { readonly mode?: number; readonly umask?: number } = {}): Promise<Inode> {
+  mkdir(
+    name: string,
+    parent: InodeId = this.root,
+    how: Who & { readonly mode?: number; readonly umask?: number } = {},
+  ): Promise<Inode> {
     const mode = how.mode ?? 0o755;
     return this.do({ op: "mkdir", parent, name: bytes(name), mode, umask: how.umask ?? 0 }, how);
   }
@@ -96,7 +123,11 @@ export class Share {
     return this.do({ op: "rmdir", parent, name: bytes(name) });
   }
 
-  rename(name: string, newName: string, how: { readonly parent?: InodeId; readonly newParent?: InodeId; readonly flags?: number } = {}): Promise<undefined> {
+  rename(
+    name: string,
+    newName: string,
+    how: { readonly parent?: InodeId; readonly newParent?: InodeId; readonly flags?: number } = {},
+  ): Promise<undefined> {
     const { parent = this.root, newParent = this.root, flags = 0 } = how;
     return this.do({ op: "rename", parent, name: bytes(name), newParent, newName: bytes(newName), flags });
   }
@@ -118,7 +149,10 @@ export class Share {
     return this.do({ op: "write", ino, offset, data: lent, killPrivileges: false });
   }
 
-  async read(ino: InodeId, how: { readonly offset?: bigint; readonly length?: number; readonly at?: Lsn } = {}): Promise<Buffer> {
+  async read(
+    ino: InodeId,
+    how: { readonly offset?: bigint; readonly length?: number; readonly at?: Lsn } = {},
+  ): Promise<Buffer> {
     const { offset = 0n, length = 1024 * 1024, at = LIVE } = how;
     return Buffer.concat(await this.do({ op: "read", ino, offset, length, at }));
   }
@@ -129,7 +163,10 @@ export class Share {
   }
 
   /** Sorted names of a directory, read in pages of `entriesMax`. */
-  async names(ino: InodeId = this.root, how: { readonly at?: Lsn; readonly entriesMax?: number } = {}): Promise<string[]> {
+  async names(
+    ino: InodeId = this.root,
+    how: { readonly at?: Lsn; readonly entriesMax?: number } = {},
+  ): Promise<string[]> {
     const { at = LIVE, entriesMax = 100 } = how;
     const found: string[] = [];
     for (let cookie = 0n; ; ) {
@@ -141,7 +178,12 @@ export class Share {
     }
   }
 
-  setxattr(ino: InodeId, name: string, value: string | Buffer, how: { readonly flags?: number; readonly killSgid?: boolean } = {}): Promise<undefined> {
+  setxattr(
+    ino: InodeId,
+    name: string,
+    value: string | Buffer,
+    how: { readonly flags?: number; readonly killSgid?: boolean } = {},
+  ): Promise<undefined> {
     const { flags = 0, killSgid = false } = how;
     return this.do({ op: "setxattr", ino, name: bytes(name), value: bytes(value), flags, killSgid });
   }

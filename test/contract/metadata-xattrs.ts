@@ -29,8 +29,13 @@ export function xattrBehaviours(behaviour: Behaviour): void {
   defaultLists(behaviour);
 }
 
-const setRefusal = (share: Share, ino: Awaited<ReturnType<Share["create"]>>["ino"], name: string, value: Buffer, flags = 0): Promise<string> =>
-  share.refusal({ op: "setxattr", ino, name: bytes(name), value, flags, killSgid: false });
+const setRefusal = (
+  share: Share,
+  ino: Awaited<ReturnType<Share["create"]>>["ino"],
+  name: string,
+  value: Buffer,
+  flags = 0,
+): Promise<string> => share.refusal({ op: "setxattr", ino, name: bytes(name), value, flags, killSgid: false });
 
 function values(behaviour: Behaviour): void {
   behaviour("an xattr keeps its bytes, also none and all of them; setting it sets ctime only", async (share) => {
@@ -44,16 +49,19 @@ function values(behaviour: Behaviour): void {
     expect(changedTimes(made, await share.stat(made.ino))).toBe("ctime");
   });
 
-  behaviour("a missing xattr is ENODATA to get, remove and replace; an existing one EEXIST to create", async (share) => {
-    const { ino } = await share.create("a");
-    expect(await share.refusal({ op: "getxattr", ino, name: bytes("user.a"), at: LIVE })).toBe("ENODATA");
-    expect(await share.refusal({ op: "removexattr", ino, name: bytes("user.a") })).toBe("ENODATA");
-    expect(await setRefusal(share, ino, "user.a", bytes("x"), XATTR_REPLACE)).toBe("ENODATA");
-    await share.setxattr(ino, "user.a", "one", { flags: XATTR_CREATE });
-    expect(await setRefusal(share, ino, "user.a", bytes("x"), XATTR_CREATE)).toBe("EEXIST");
-    await share.setxattr(ino, "user.a", "two", { flags: XATTR_REPLACE });
-    expect((await share.getxattr(ino, "user.a")).toString()).toBe("two");
-  });
+  behaviour(
+    "a missing xattr is ENODATA to get, remove and replace; an existing one EEXIST to create",
+    async (share) => {
+      const { ino } = await share.create("a");
+      expect(await share.refusal({ op: "getxattr", ino, name: bytes("user.a"), at: LIVE })).toBe("ENODATA");
+      expect(await share.refusal({ op: "removexattr", ino, name: bytes("user.a") })).toBe("ENODATA");
+      expect(await setRefusal(share, ino, "user.a", bytes("x"), XATTR_REPLACE)).toBe("ENODATA");
+      await share.setxattr(ino, "user.a", "one", { flags: XATTR_CREATE });
+      expect(await setRefusal(share, ino, "user.a", bytes("x"), XATTR_CREATE)).toBe("EEXIST");
+      await share.setxattr(ino, "user.a", "two", { flags: XATTR_REPLACE });
+      expect((await share.getxattr(ino, "user.a")).toString()).toBe("two");
+    },
+  );
 
   behaviour("a removed xattr is gone, and the ctime says when", async (share) => {
     const made = await share.create("a");
@@ -132,7 +140,11 @@ function accessLists(behaviour: Behaviour): void {
     await share.setxattr(ino, ACL_ACCESS, encodeAcl(EXTENDED));
     await share.set(ino, { mode: 0o640 });
     const expected = EXTENDED.map((entry) => {
-      const permissions = new Map([[0x01, 6], [0x10, 4], [0x20, 0]]).get(entry.tag);
+      const permissions = new Map([
+        [0x01, 6],
+        [0x10, 4],
+        [0x20, 0],
+      ]).get(entry.tag);
       return permissions === undefined ? entry : { ...entry, permissions };
     });
     expect((await share.getxattr(ino, ACL_ACCESS)).equals(encodeAcl(expected))).toBe(true);
@@ -140,7 +152,10 @@ function accessLists(behaviour: Behaviour): void {
 
   behaviour("removing an access ACL, or setting an empty one, leaves the mode", async (share) => {
     const { ino } = await share.create("a");
-    for (const remove of [() => share.removexattr(ino, ACL_ACCESS), () => share.setxattr(ino, ACL_ACCESS, encodeAcl([]))]) {
+    for (const remove of [
+      () => share.removexattr(ino, ACL_ACCESS),
+      () => share.setxattr(ino, ACL_ACCESS, encodeAcl([])),
+    ]) {
       await share.setxattr(ino, ACL_ACCESS, encodeAcl(EXTENDED));
       await remove();
       expect([(await share.stat(ino)).mode & 0o7777, await share.xattrs(ino)]).toEqual([0o771, []]);
@@ -157,29 +172,32 @@ function accessLists(behaviour: Behaviour): void {
 }
 
 function wrongLists(behaviour: Behaviour): void {
-  behaviour("an ACL that is malformed is EINVAL, of an unknown version EOPNOTSUPP, and nothing has changed", async (share) => {
-    const made = await share.create("a");
-    const good = encodeAcl(EXTENDED);
-    const entry = (tag: number, permissions = 7): AclEntry => ({ tag, permissions, id: NOBODY });
-    const wrong = [
-      good.subarray(0, 3),
-      Buffer.concat([good, Buffer.alloc(1)]),
-      encodeAcl(EXTENDED.filter(({ tag }) => tag !== 0x10)),
-      encodeAcl(EXTENDED.filter(({ tag }) => tag !== 0x20)),
-      encodeAcl([...EXTENDED].reverse()),
-      encodeAcl([entry(0x01, 8), entry(0x04), entry(0x20)]),
-      encodeAcl([entry(0x01), entry(0x03), entry(0x04), entry(0x20)]),
-      encodeAcl([entry(0x01), entry(0x01), entry(0x04), entry(0x20)]),
-    ];
-    const before = share.lsn;
-    for (const [index, value] of wrong.entries()) {
-      expect([index, await setRefusal(share, made.ino, ACL_ACCESS, value)]).toEqual([index, "EINVAL"]);
-    }
-    const version = Buffer.from(good);
-    version.writeUInt32LE(3, 0);
-    expect(await setRefusal(share, made.ino, ACL_ACCESS, version)).toBe("EOPNOTSUPP");
-    expect([share.lsn, (await share.stat(made.ino)).mode]).toEqual([before, made.mode]);
-  });
+  behaviour(
+    "an ACL that is malformed is EINVAL, of an unknown version EOPNOTSUPP, and nothing has changed",
+    async (share) => {
+      const made = await share.create("a");
+      const good = encodeAcl(EXTENDED);
+      const entry = (tag: number, permissions = 7): AclEntry => ({ tag, permissions, id: NOBODY });
+      const wrong = [
+        good.subarray(0, 3),
+        Buffer.concat([good, Buffer.alloc(1)]),
+        encodeAcl(EXTENDED.filter(({ tag }) => tag !== 0x10)),
+        encodeAcl(EXTENDED.filter(({ tag }) => tag !== 0x20)),
+        encodeAcl([...EXTENDED].reverse()),
+        encodeAcl([entry(0x01, 8), entry(0x04), entry(0x20)]),
+        encodeAcl([entry(0x01), entry(0x03), entry(0x04), entry(0x20)]),
+        encodeAcl([entry(0x01), entry(0x01), entry(0x04), entry(0x20)]),
+      ];
+      const before = share.lsn;
+      for (const [index, value] of wrong.entries()) {
+        expect([index, await setRefusal(share, made.ino, ACL_ACCESS, value)]).toEqual([index, "EINVAL"]);
+      }
+      const version = Buffer.from(good);
+      version.writeUInt32LE(3, 0);
+      expect(await setRefusal(share, made.ino, ACL_ACCESS, version)).toBe("EOPNOTSUPP");
+      expect([share.lsn, (await share.stat(made.ino)).mode]).toEqual([before, made.mode]);
+    },
+  );
 
   behaviour("a default ACL of anything but a directory is EACCES", async (share) => {
     const { ino } = await share.create("a");
@@ -199,7 +217,11 @@ function defaultLists(behaviour: Behaviour): void {
     await share.setxattr(ino, ACL_DEFAULT, encodeAcl(EXTENDED));
     const file = await share.create("f", ino, { mode: 0o666, umask: 0o077 });
     // ext4: owner rw-, mask rw-, others --- (of --x), and the mode shows them.
-    const cut = new Map([[0x01, 6], [0x10, 6], [0x20, 0]]);
+    const cut = new Map([
+      [0x01, 6],
+      [0x10, 6],
+      [0x20, 0],
+    ]);
     const expected = EXTENDED.map((entry) => ({ ...entry, permissions: cut.get(entry.tag) ?? entry.permissions }));
     expect(file.mode & 0o7777).toBe(0o660);
     expect((await share.getxattr(file.ino, ACL_ACCESS)).equals(encodeAcl(expected))).toBe(true);

@@ -119,9 +119,9 @@ export class TestService {
   /** Ends the supervisor and the service at once, as a crash of both would. */
   async killAll(): Promise<void> {
     const child = this.#child;
-    this.#child = undefined;
     if (child === undefined) return;
     const service = this.servicePid;
+    this.#child = undefined;
     const ended = new Promise<void>((resolve) => child.once("exit", () => resolve()));
     child.kill("SIGKILL");
     if (service > 0) process.kill(service, "SIGKILL");

@@ -39,7 +39,8 @@ export async function compareTree(comparison: TreeComparison): Promise<void> {
   for (const ino of [...comparison.known].reverse()) {
     if (comparison.expected.has(ino)) continue;
     const code = await comparison.refusal({ op: "getattr", ino, at: comparison.at });
-    if (code !== "ENOENT" && code !== "ESTALE") throw new Mismatch(`inode ${ino} does not exist then, but getattr gives ${code}`);
+    if (code !== "ENOENT" && code !== "ESTALE")
+      throw new Mismatch(`inode ${ino} does not exist then, but getattr gives ${code}`);
     if (++dead === DEAD_CHECKED_MAX) return;
   }
 }
@@ -76,7 +77,8 @@ export async function listDirectory(
     const { entries, end } = await ask({ ...request, op: "readdir", cookie });
     found.push(...entries);
     if (end) return found;
-    if (entries.length > request.entriesMax) throw new Mismatch(`readdir: ${entries.length} entries in a page of ${request.entriesMax}`);
+    if (entries.length > request.entriesMax)
+      throw new Mismatch(`readdir: ${entries.length} entries in a page of ${request.entriesMax}`);
     const last = entries.at(-1);
     if (last === undefined || last.cookie === cookie) throw new Mismatch("readdir goes on without getting anywhere");
     cookie = last.cookie;
@@ -129,7 +131,10 @@ async function compareBytes({ ask, at, random, lsn }: TreeComparison, node: Mode
       const left = node.size > offset ? node.size - offset : 0n;
       const wanted = readContent(node.content, offset, left < BigInt(length) ? Number(left) : length);
       const found = Buffer.concat(await ask({ op: "read", ino: node.ino, offset, length, at }));
-      if (!found.equals(wanted)) throw new Mismatch(`read of inode ${node.ino} at ${lsn}, offset ${offset}, length ${length}: ${difference(found, wanted)}`);
+      if (!found.equals(wanted))
+        throw new Mismatch(
+          `read of inode ${node.ino} at ${lsn}, offset ${offset}, length ${length}: ${difference(found, wanted)}`,
+        );
       offset += BigInt(length);
     }
   }
@@ -152,9 +157,11 @@ async function compareHoles(comparison: TreeComparison, node: ModelNode): Promis
     if (code !== undefined && code !== "ENXIO") throw new Mismatch(`lseek of inode ${node.ino}: ${code}`);
     const answer = code === undefined ? await comparison.ask(request) : undefined;
     const wrong = wrongSeek(node, request, answer);
-    if (wrong !== undefined) throw new Mismatch(`lseek ${whence} of inode ${node.ino} at offset ${offset}: got ${answer}: ${wrong}`);
+    if (wrong !== undefined)
+      throw new Mismatch(`lseek ${whence} of inode ${node.ino} at offset ${offset}: got ${answer}: ${wrong}`);
     if (answer === undefined) return;
-    if (whence === "hole" && answer === offset) throw new Mismatch(`lseek: byte ${offset} of inode ${node.ino} is data, and a hole`);
+    if (whence === "hole" && answer === offset)
+      throw new Mismatch(`lseek: byte ${offset} of inode ${node.ino} is data, and a hole`);
     offset = answer;
     whence = whence === "data" ? "hole" : "data";
   }

@@ -68,7 +68,12 @@ export const sameCode = (engine: ErrnoName, model: ErrnoName): boolean =>
   engine === model || (model === "ESTALE" && engine === "ENOENT");
 
 /** What an answer is compared with besides itself. */
-export type Comparison = { readonly request: Request; readonly facts: InodeFacts; readonly at: Lsn; readonly node?: ModelNode | undefined };
+export type Comparison = {
+  readonly request: Request;
+  readonly facts: InodeFacts;
+  readonly at: Lsn;
+  readonly node?: ModelNode | undefined;
+};
 
 /** Throws Mismatch unless the engine's outcome is one the model allows. `node`: the file an lseek was made on. */
 export function compareOutcomes(engine: Outcome, model: Outcome, { request, facts, at, node }: Comparison): void {
@@ -76,7 +81,8 @@ export function compareOutcomes(engine: Outcome, model: Outcome, { request, fact
     const answer = "reply" in engine ? (engine.reply as bigint) : undefined;
     if ("code" in engine && engine.code !== "ENXIO") throw new Mismatch(`lseek: got ${engine.code}`);
     const wrong = wrongSeek(node, request, answer);
-    if (wrong !== undefined) throw new Mismatch(`lseek ${request.whence} at ${request.offset}: got ${answer}: ${wrong}`);
+    if (wrong !== undefined)
+      throw new Mismatch(`lseek ${request.whence} at ${request.offset}: got ${answer}: ${wrong}`);
     return;
   }
   if ("code" in engine || "code" in model) {
@@ -87,7 +93,8 @@ export function compareOutcomes(engine: Outcome, model: Outcome, { request, fact
   compareReplies(request, { engine: engine.reply, model: model.reply, facts, at });
 }
 
-const showOutcome = (outcome: Outcome): string => ("code" in outcome ? outcome.code : `success (${show(outcome.reply).slice(0, 300)})`);
+const showOutcome = (outcome: Outcome): string =>
+  "code" in outcome ? outcome.code : `success (${show(outcome.reply).slice(0, 300)})`;
 
 type Replies = { readonly engine: unknown; readonly model: unknown; readonly facts: InodeFacts; readonly at: Lsn };
 

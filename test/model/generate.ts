@@ -16,17 +16,52 @@ import {
 import type { Random } from "./random.ts";
 
 /** Few names, so that they collide; with the awkward ones: not UTF-8, blanks, control bytes, the longest, and one too long. */
-const NAMES = ["a", "b", "c", "d", "e", "f", "\xff\xfe", "\xc3\x28", "\xc3\xa9", " ", "-rf", "x\ny", "...", "x*255", "\x80*255"];
+const NAMES = [
+  "a",
+  "b",
+  "c",
+  "d",
+  "e",
+  "f",
+  "\xff\xfe",
+  "\xc3\x28",
+  "\xc3\xa9",
+  " ",
+  "-rf",
+  "x\ny",
+  "...",
+  "x*255",
+  "\x80*255",
+];
 const NAME_TOO_LONG = "y*256";
 
-const XATTR_NAMES = ["user.a", "user.b", "user.\xff", `user.${"n".repeat(250)}`, "trusted.t", "security.capability", "security.s"];
+const XATTR_NAMES = [
+  "user.a",
+  "user.b",
+  "user.\xff",
+  `user.${"n".repeat(250)}`,
+  "trusted.t",
+  "security.capability",
+  "security.s",
+];
 const PERMISSIONS = [0o644, 0o600, 0o755, 0o777, 0, 0o666, 0o4755, 0o2771, 0o6711, 0o1777];
 const UMASKS = [0o022, 0o077, 0, 0o027];
 const SPECIAL_TYPES = [S_IFREG, S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK];
 
 const MIB = 1024n * 1024n;
 /** Around block, chunk (64 MiB) and 32-bit boundaries, far away, and near the largest offset. */
-const OFFSETS = [0n, 0n, 0n, 4096n, 65_536n, 64n * MIB - 3000n, 64n * MIB, 200n * MIB, 4096n * MIB - 2000n, 2n ** 40n + 7n];
+const OFFSETS = [
+  0n,
+  0n,
+  0n,
+  4096n,
+  65_536n,
+  64n * MIB - 3000n,
+  64n * MIB,
+  200n * MIB,
+  4096n * MIB - 2000n,
+  2n ** 40n + 7n,
+];
 const FAR_OFFSETS = [2n ** 53n, 2n ** 62n, SIZE_BYTES_MAX - 5000n];
 
 const WEIGHTS = {
@@ -101,15 +136,18 @@ function burst(random: Random): Step[] {
   const base = random.pick(OFFSETS);
   return Array.from({ length: 40 + random.below(60) }, () => {
     const offset = String(base + BigInt(random.below(3000)));
-    if (random.oneIn(12)) return makeStep(random, { op: "fallocate", ino, mode: 3, offset, length: String(1 + random.below(500)) });
+    if (random.oneIn(12))
+      return makeStep(random, { op: "fallocate", ino, mode: 3, offset, length: String(1 + random.below(500)) });
     if (random.oneIn(40)) return makeStep(random, { op: "setattr", ino, set: { size: offset } });
     const data = { length: 1 + random.below(300), seed: random.u32() };
     return makeStep(random, { op: "write", ino, offset, data, killPrivileges: false });
   });
 }
 
-const directorySlot = (random: Random): Slot => random.below(random.oneIn(30) ? SLOTS : random.oneIn(3) ? 1 : DIRECTORY_SLOTS);
-const fileSlot = (random: Random): Slot => DIRECTORY_SLOTS + random.below(random.oneIn(2) ? 4 : SPECIAL_SLOTS - DIRECTORY_SLOTS);
+const directorySlot = (random: Random): Slot =>
+  random.below(random.oneIn(30) ? SLOTS : random.oneIn(3) ? 1 : DIRECTORY_SLOTS);
+const fileSlot = (random: Random): Slot =>
+  DIRECTORY_SLOTS + random.below(random.oneIn(2) ? 4 : SPECIAL_SLOTS - DIRECTORY_SLOTS);
 const specialSlot = (random: Random): Slot => SPECIAL_SLOTS + random.below(SLOTS - SPECIAL_SLOTS);
 const anySlot = (random: Random): Slot => random.pick([directorySlot, fileSlot, fileSlot, specialSlot])(random);
 const newDirectorySlot = (random: Random): Slot => 1 + random.below(DIRECTORY_SLOTS - 1);
@@ -194,7 +232,14 @@ function makeDataChange(random: Random, op: "write" | "fallocate" | "copyRange")
   const length = String(random.oneIn(8) ? offsetOf(random) : BigInt(random.below(6000)));
   if (op === "copyRange") {
     const sides = { source: fileSlot(random), target: fileSlot(random) };
-    return { op, ...sides, sourceOffset: String(offsetOf(random)), targetOffset: offset, length, moment: moment(random) };
+    return {
+      op,
+      ...sides,
+      sourceOffset: String(offsetOf(random)),
+      targetOffset: offset,
+      length,
+      moment: moment(random),
+    };
   }
   // 0, KEEP_SIZE, PUNCH_HOLE | KEEP_SIZE, ZERO_RANGE with and without KEEP_SIZE, and three that are refused.
   const mode = random.pick([0, 1, 3, 3, 3, 0x10, 0x11, 0x02, 0x08, 0x40]);
@@ -222,7 +267,14 @@ function makeNaming(random: Random, op: NamingOp): Operation {
       const type = random.pick(SPECIAL_TYPES);
       // The kernel sends a device number for device nodes only.
       const rdev = type === S_IFCHR || type === S_IFBLK ? random.u32() : 0;
-      return { op, ...place(random), ...made, mode: type | made.mode, rdev, into: type === S_IFREG ? made.into : specialSlot(random) };
+      return {
+        op,
+        ...place(random),
+        ...made,
+        mode: type | made.mode,
+        rdev,
+        into: type === S_IFREG ? made.into : specialSlot(random),
+      };
     }
     case "symlink": {
       const length = random.oneIn(30) ? 4095 : 1 + random.below(40);
@@ -234,7 +286,15 @@ function makeNaming(random: Random, op: NamingOp): Operation {
     case "tmpfile":
       return { op, dir: directorySlot(random), ...made, mode: S_IFREG | made.mode };
     case "rename": {
-      const flags = random.pick([0, 0, 0, RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT, RENAME_WHITEOUT | RENAME_NOREPLACE]);
+      const flags = random.pick([
+        0,
+        0,
+        0,
+        RENAME_NOREPLACE,
+        RENAME_EXCHANGE,
+        RENAME_WHITEOUT,
+        RENAME_WHITEOUT | RENAME_NOREPLACE,
+      ]);
       return { op, ...place(random), newDir: directorySlot(random), newName: name(random), flags };
     }
     default:
@@ -244,7 +304,10 @@ function makeNaming(random: Random, op: NamingOp): Operation {
 
 /** Any time a 64-bit second can say, the odd ones included: before 1970, after 2038, after 2106. */
 function timestamp(random: Random): Timestamp {
-  return { sec: random.pick([-1, 0, -(2 ** 33), 2 ** 31, 2 ** 32 + 1, 2 ** 37, 1_600_000_000]), nsec: random.below(SECOND) };
+  return {
+    sec: random.pick([-1, 0, -(2 ** 33), 2 ** 31, 2 ** 32 + 1, 2 ** 37, 1_600_000_000]),
+    nsec: random.below(SECOND),
+  };
 }
 
 function makeSet(random: Random): SetText {
@@ -253,7 +316,11 @@ function makeSet(random: Random): SetText {
     case 0:
       return { mode: random.pick(PERMISSIONS) };
     case 1:
-      return { uid: random.below(3000), ...(random.oneIn(2) ? { gid: random.below(3000) } : {}), killPrivileges: random.oneIn(2) };
+      return {
+        uid: random.below(3000),
+        ...(random.oneIn(2) ? { gid: random.below(3000) } : {}),
+        killPrivileges: random.oneIn(2),
+      };
     case 2:
       return { gid: random.pick([0xfffffffe, 77, 0]) };
     case 3:
@@ -263,7 +330,9 @@ function makeSet(random: Random): SetText {
     case 5:
       return random.oneIn(2) ? { atime: time() } : { mtime: time() };
     default:
-      return random.oneIn(3) ? { killPrivileges: true } : { mode: random.pick(PERMISSIONS), mtime: time(), ctime: timestamp(random) };
+      return random.oneIn(3)
+        ? { killPrivileges: true }
+        : { mode: random.pick(PERMISSIONS), mtime: time(), ctime: timestamp(random) };
   }
 }
 

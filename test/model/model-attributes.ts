@@ -37,7 +37,11 @@ export function hasPrivileges(node: ModelNode): boolean {
 const timeOf = (value: Timestamp | "now", change: Change): Timestamp => (value === "now" ? change.now : value);
 
 /** Answers whether something was set. */
-export function setattr(state: ModelState, request: Of<"setattr">, change: Change): { node: ModelNode; changed: boolean } {
+export function setattr(
+  state: ModelState,
+  request: Of<"setattr">,
+  change: Change,
+): { node: ModelNode; changed: boolean } {
   const { set, ino } = request;
   const node = state.node(ino);
   if (Object.keys(set).length === 0) return { node, changed: false };

@@ -8,6 +8,9 @@ export type Content = readonly Piece[];
 
 export const EMPTY_CONTENT: Content = [];
 
+export const larger = (left: bigint, right: bigint): bigint => (left > right ? left : right);
+export const smaller = (left: bigint, right: bigint): bigint => (left < right ? left : right);
+
 const endOf = (piece: Piece): bigint => piece.offset + BigInt(piece.bytes.length);
 
 /** Bytes in pieces. */
@@ -31,7 +34,10 @@ export function punched(content: Content, from: bigint, to: bigint): Content {
 }
 
 /** `content` with `pieces` in place of whatever was in [from, to). */
-export function replaced(content: Content, range: { readonly from: bigint; readonly to: bigint; readonly by: Content }): Content {
+export function replaced(
+  content: Content,
+  range: { readonly from: bigint; readonly to: bigint; readonly by: Content },
+): Content {
   const rest = punched(content, range.from, range.to);
   const before = rest.filter((piece) => piece.offset < range.from);
   return [...before, ...range.by, ...rest.slice(before.length)];
@@ -41,10 +47,13 @@ export function replaced(content: Content, range: { readonly from: bigint; reado
 export function clipped(content: Content, from: bigint, to: bigint): Content {
   const result: Piece[] = [];
   for (const piece of content) {
-    const start = piece.offset > from ? piece.offset : from;
-    const end = endOf(piece) < to ? endOf(piece) : to;
+    const start = larger(piece.offset, from);
+    const end = smaller(endOf(piece), to);
     if (start >= end) continue;
-    result.push({ offset: start, bytes: piece.bytes.subarray(Number(start - piece.offset), Number(end - piece.offset)) });
+    result.push({
+      offset: start,
+      bytes: piece.bytes.subarray(Number(start - piece.offset), Number(end - piece.offset)),
+    });
   }
   return result;
 }

@@ -8,13 +8,10 @@ import {
   type WriteRequest,
 } from "../../src/domain/metadata-api.ts";
 import { withoutCapability, withoutPrivileges } from "./model-attributes.ts";
-import { clipped, punched, replaced } from "./model-content.ts";
+import { clipped, larger, punched, replaced, smaller } from "./model-content.ts";
 import type { Change, ModelNode, ModelState } from "./model-state.ts";
 
 type Of<Op extends WriteRequest["op"]> = Extract<WriteRequest, { op: Op }>;
-
-const larger = (left: bigint, right: bigint): bigint => (left > right ? left : right);
-const smaller = (left: bigint, right: bigint): bigint => (left < right ? left : right);
 
 /** The inode, which must be a regular file. */
 export function fileNode(state: ModelState, ino: ModelNode["ino"]): ModelNode {
@@ -42,7 +39,13 @@ export function write(state: ModelState, request: Of<"write">, change: Change): 
 }
 
 /** Modes of fallocate that the engine knows; every other is EOPNOTSUPP. */
-const MODES = [0, FALLOC_KEEP_SIZE, FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE, FALLOC_ZERO_RANGE, FALLOC_ZERO_RANGE | FALLOC_KEEP_SIZE];
+const MODES = [
+  0,
+  FALLOC_KEEP_SIZE,
+  FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE,
+  FALLOC_ZERO_RANGE,
+  FALLOC_ZERO_RANGE | FALLOC_KEEP_SIZE,
+];
 
 /** Answers whether anything but times may have changed: allocating what is inside the file already may be no change. */
 export function fallocate(state: ModelState, request: Of<"fallocate">, change: Change): boolean {

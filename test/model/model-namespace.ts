@@ -132,7 +132,11 @@ export function symlink(state: ModelState, request: Of<"symlink">, change: Chang
 }
 
 /** open(O_CREAT). Answers whether something changed. */
-export function create(state: ModelState, request: Of<"create">, change: Change): { node: ModelNode; changed: boolean } {
+export function create(
+  state: ModelState,
+  request: Of<"create">,
+  change: Change,
+): { node: ModelNode; changed: boolean } {
   const parent = state.liveDirectory(request.parent);
   const existing = parent.entries.get(nameKey(request.name));
   if (existing === undefined) {
@@ -196,7 +200,12 @@ function isInside(state: ModelState, ino: InodeId, ancestor: InodeId): boolean {
   }
 }
 
-type Ends = { readonly source: ModelNode; readonly target: ModelNode | undefined; readonly from: string; readonly to: string };
+type Ends = {
+  readonly source: ModelNode;
+  readonly target: ModelNode | undefined;
+  readonly from: string;
+  readonly to: string;
+};
 
 /** Finds both ends of a rename and refuses, in the order of do_renameat2() and vfs_rename(). */
 function renameEnds(state: ModelState, request: Of<"rename">): Ends {
@@ -268,4 +277,3 @@ export function forget(state: ModelState, request: Of<"forget">): boolean {
   state.remove(request.ino);
   return true;
 }
-

@@ -2,7 +2,7 @@ import { FsError } from "../../src/domain/errors.ts";
 import { isSymlink, S_IFMT } from "../../src/domain/inode.ts";
 import type { DirectoryEntry, ReadRequest, ReplyMap } from "../../src/domain/metadata-api.ts";
 import { checkXattrName } from "./model-attributes.ts";
-import { firstNonZero, readContent } from "./model-content.ts";
+import { firstNonZero, larger, readContent } from "./model-content.ts";
 import { fileNode } from "./model-data.ts";
 import { type ModelNode, type ModelState, nameKey } from "./model-state.ts";
 
@@ -69,7 +69,7 @@ export function lseek(state: ModelState, request: Of<"lseek">): bigint {
   for (const piece of node.content) {
     const end = piece.offset + BigInt(piece.bytes.length);
     if (end <= at) continue;
-    if (request.whence === "data") return piece.offset > at ? piece.offset : at;
+    if (request.whence === "data") return larger(piece.offset, at);
     if (piece.offset > at) return at;
     at = end;
   }
@@ -83,7 +83,9 @@ export function wrongSeek(node: ModelNode, request: Of<"lseek">, answer: bigint 
   if (offset >= node.size) return answer === undefined ? undefined : "past the end, wanted ENXIO";
   if (answer === undefined) {
     const lost = whence === "data" ? firstNonZero(node.content, offset, node.size) : offset;
-    return lost === undefined ? undefined : `ENXIO, but ${whence === "data" ? `byte ${lost} is not zero` : "the end is always a hole"}`;
+    return lost === undefined
+      ? undefined
+      : `ENXIO, but ${whence === "data" ? `byte ${lost} is not zero` : "the end is always a hole"}`;
   }
   if (answer < offset || answer > node.size) return `${answer} is outside [${offset}, ${node.size}]`;
   if (whence === "hole") {

@@ -35,7 +35,12 @@ const FINAL_MOMENTS = 4;
 /** Where a run failed: the step of that index (the count of steps: the comparison at the end), and why. */
 export type Failure = { readonly index: number; readonly message: string };
 
-export type RunResult = { readonly failure?: Failure; readonly executed: number; readonly skipped: number; readonly records: number };
+export type RunResult = {
+  readonly failure?: Failure;
+  readonly executed: number;
+  readonly skipped: number;
+  readonly records: number;
+};
 
 /** Runs `steps` on a fresh engine and on the model, and compares. Only a Mismatch or a defect of the engine is a failure. */
 export async function runSteps(open: OpenHarness, steps: readonly Step[]): Promise<RunResult> {
@@ -47,7 +52,8 @@ export async function runSteps(open: OpenHarness, steps: readonly Step[]): Promi
     await run.compareAtEnd();
     return run.result();
   } catch (error) {
-    const message = error instanceof Mismatch ? error.message : `threw ${error instanceof Error ? error.stack : String(error)}`;
+    const message =
+      error instanceof Mismatch ? error.message : `threw ${error instanceof Error ? error.stack : String(error)}`;
     return { ...run.result(), failure: { index, message } };
   } finally {
     await run.close();
@@ -160,7 +166,9 @@ class ModelRun {
     const mountId = present(this.#mounts[step.mount], "a mount");
     const context = { ...base, actor: { ...base.actor, mountId, uid: step.uid, gid: step.gid } };
     if (request.op === "forget") return this.#forget(request, context);
-    const reply = isRead(request) ? await this.#read(request, { state, context }) : await this.#change({ request, context });
+    const reply = isRead(request)
+      ? await this.#read(request, { state, context })
+      : await this.#change({ request, context });
     if (reply !== undefined && "into" in operation) this.#fill(operation.into, reply, state);
   }
 
@@ -190,7 +198,10 @@ class ModelRun {
     return new ModelState(present(this.#moments.find((moment) => moment.lsn === at)?.snapshot, "a kept moment"));
   }
 
-  async #read(request: ReadRequest, { state, context }: { state: ModelState; context: RequestContext }): Promise<InodeId | undefined> {
+  async #read(
+    request: ReadRequest,
+    { state, context }: { state: ModelState; context: RequestContext },
+  ): Promise<InodeId | undefined> {
     const before = this.#harness.lastLsn();
     const engine = await this.#execute({ request, context });
     const model = outcomeOf(() => readTree(state, request));
@@ -240,7 +251,8 @@ class ModelRun {
     const missing = missingInvalidations(invalidationsOf(request, change), this.#told);
     if (missing.length > 0) throw new Mismatch(`${request.op} did not tell other caches of ${describe(missing)}`);
     const changed = [...change.after].some(([ino, node]) => change.before.get(ino) !== node);
-    if (!changed && this.#told.length > 0) throw new Mismatch(`${request.op} changed nothing, but told ${describe(this.#told)}`);
+    if (!changed && this.#told.length > 0)
+      throw new Mismatch(`${request.op} changed nothing, but told ${describe(this.#told)}`);
   }
 
   /** An inode that lost its last name must stay while a kernel knows it, and else end at once (later, after a crash). */
@@ -248,14 +260,18 @@ class ModelRun {
     for (const node of [...this.#model.nodes()]) {
       if (node.nlink > 0 || before.get(node.ino)?.nlink === 0) continue;
       const ended = !(await this.#exists(node.ino));
-      if (ended && this.#held.isHeld(node.ino)) throw new Mismatch(`inode ${node.ino} ended, though a mount still holds it`);
-      if (!ended && !this.#held.isHeld(node.ino) && !this.#crashed) throw new Mismatch(`inode ${node.ino} stays, though nobody holds it`);
+      if (ended && this.#held.isHeld(node.ino))
+        throw new Mismatch(`inode ${node.ino} ended, though a mount still holds it`);
+      if (!ended && !this.#held.isHeld(node.ino) && !this.#crashed)
+        throw new Mismatch(`inode ${node.ino} stays, though nobody holds it`);
       if (ended) this.#model.remove(node.ino);
     }
   }
 
   async #exists(ino: InodeId): Promise<boolean> {
-    return "reply" in (await this.#execute({ request: { op: "getattr", ino, at: LIVE }, context: this.#harness.context() }));
+    return (
+      "reply" in (await this.#execute({ request: { op: "getattr", ino, at: LIVE }, context: this.#harness.context() }))
+    );
   }
 
   async #forget(request: Extract<Request, { op: "forget" }>, context: RequestContext): Promise<void> {
@@ -267,8 +283,10 @@ class ModelRun {
     const records = this.#harness.lastLsn() - before;
     const orphan = this.#model.has(ino) && this.#model.node(ino).nlink === 0;
     const mayEnd = orphan && !this.#held.isHeld(ino);
-    if (records > 0 && !mayEnd) throw new Mismatch(`forget of inode ${ino} made a record, but it has a name or a holder, or is gone`);
-    if (records === 0 && mayEnd && !this.#crashed) throw new Mismatch(`forget of inode ${ino} did not end it, though nobody holds it`);
+    if (records > 0 && !mayEnd)
+      throw new Mismatch(`forget of inode ${ino} made a record, but it has a name or a holder, or is gone`);
+    if (records === 0 && mayEnd && !this.#crashed)
+      throw new Mismatch(`forget of inode ${ino} did not end it, though nobody holds it`);
     if (records === 0) return;
     expectSame("records made by forget", records, 1);
     this.#model.remove(ino);
@@ -280,7 +298,10 @@ class ModelRun {
     if (!("reply" in outcome)) return undefined;
     if (request.op === "rename" && (request.flags & RENAME_WHITEOUT) !== 0) {
       const { parent, name } = request;
-      const found = await this.#execute({ request: { op: "lookup", parent, name, at: LIVE }, context: { ...context, unique: 0 } });
+      const found = await this.#execute({
+        request: { op: "lookup", parent, name, at: LIVE },
+        context: { ...context, unique: 0 },
+      });
       return "reply" in found ? (found.reply as Inode).ino : undefined;
     }
     const { reply } = outcome;
@@ -317,7 +338,8 @@ class ModelRun {
     if (recorded === undefined || this.#hasEnded(recorded.reply)) return;
     const before = this.#harness.lastLsn();
     const outcome = await this.#execute({ request: recorded.request, context: { ...recorded.context, resent: true } });
-    if ("code" in outcome) throw new Mismatch(`${recorded.request.op} re-sent: got ${outcome.code}, want the first answer`);
+    if ("code" in outcome)
+      throw new Mismatch(`${recorded.request.op} re-sent: got ${outcome.code}, want the first answer`);
     const identity = (reply: unknown): unknown =>
       typeof reply === "object" && reply !== null && "ino" in reply ? reply.ino : reply;
     expectSame(`${recorded.request.op} re-sent`, identity(outcome.reply), identity(recorded.reply));
@@ -332,11 +354,13 @@ class ModelRun {
   async #compareTree(index: number, random: Random): Promise<void> {
     const live = index < 0;
     const moment = live ? { lsn: this.#harness.lastLsn(), snapshot: this.#model.snapshot() } : this.#moment(index);
-    const outcome = (request: ReadRequest): Promise<Outcome> => this.#execute({ request, context: this.#harness.context() });
+    const outcome = (request: ReadRequest): Promise<Outcome> =>
+      this.#execute({ request, context: this.#harness.context() });
     await compareTree({
       ask: async <R extends ReadRequest>(request: R): Promise<ReplyOf<R>> => {
         const answer = await outcome(request);
-        if ("code" in answer) throw new Mismatch(`${request.op} at ${moment.lsn}: got ${answer.code} for ${describe(request)}`);
+        if ("code" in answer)
+          throw new Mismatch(`${request.op} at ${moment.lsn}: got ${answer.code} for ${describe(request)}`);
         return answer.reply as ReplyOf<R>;
       },
       refusal: async (request) => {

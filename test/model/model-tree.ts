@@ -35,7 +35,13 @@ export function readTree(state: ModelState, request: ReadRequest): ReplyMap[Read
     case "lseek":
       return lseek(state, request);
     case "statfs":
-      return { blockBytes: 4096, blocksTotal: 2n ** 40n, blocksFree: 2n ** 39n, inodesTotal: 2n ** 40n, inodesFree: 2n ** 39n };
+      return {
+        blockBytes: 4096,
+        blocksTotal: 2n ** 40n,
+        blocksFree: 2n ** 39n,
+        inodesTotal: 2n ** 40n,
+        inodesFree: 2n ** 39n,
+      };
     default:
       return unreachable(request);
   }

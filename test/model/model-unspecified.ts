@@ -120,7 +120,10 @@ function isUnspecifiedSetattr(node: ModelNode | undefined, { set }: Of<"setattr"
 }
 
 /** The kernel allows user.* only on files and directories, ACLs not on symbolic links, and has its own idea of absent ACLs. */
-function isUnspecifiedXattr(node: ModelNode | undefined, request: Of<"setxattr" | "getxattr" | "removexattr">): boolean {
+function isUnspecifiedXattr(
+  node: ModelNode | undefined,
+  request: Of<"setxattr" | "getxattr" | "removexattr">,
+): boolean {
   if (node === undefined) return false;
   const name = request.name.toString("latin1");
   if (name.startsWith("user.")) return !isRegular(node.mode) && !isDirectory(node.mode);

@@ -17,12 +17,23 @@ const SEED = Number(process.env["SEED"] ?? Math.floor(Math.random() * 2 ** 32));
 const REPLAY = process.env["REPLAY"];
 /** Lines of a replay shown in the message; the file has all. */
 const LINES_SHOWN_MAX = 60;
-const TIMEOUT_MS = 60_000 + STEPS * 100;
+/** The run, and as long again for each step that shrinking may take. */
+const TIMEOUT_MS = 120_000 + STEPS * 200;
 
 /** Throws an error that tells how to see the failure again, with as few steps as were found. */
-async function report(open: OpenHarness, steps: readonly Step[], failure: { index: number; message: string }): Promise<never> {
-  const small = await shrink(steps.slice(0, failure.index + 1), async (some) => (await runSteps(open, some)).failure !== undefined);
-  const last = (await runSteps(open, small)).failure ?? { message: "(it did not fail again: use the SEED in a new process)" };
+async function report(
+  open: OpenHarness,
+  steps: readonly Step[],
+  failure: { index: number; message: string },
+): Promise<never> {
+  console.log(`SEED=${SEED}, step ${failure.index}: ${failure.message}; making it small`);
+  const small = await shrink(
+    steps.slice(0, failure.index + 1),
+    async (some) => (await runSteps(open, some)).failure !== undefined,
+  );
+  const last = (await runSteps(open, small)).failure ?? {
+    message: "(it did not fail again: use the SEED in a new process)",
+  };
   const file = join(mkdtempSync(join(tmpdir(), "tidemark-model-")), "replay.jsonl");
   const lines = small.map(formatStep);
   writeFileSync(file, `# SEED=${SEED}: ${last.message.split("\n")[0]}\n${lines.join("\n")}\n`);
@@ -34,7 +45,8 @@ async function report(open: OpenHarness, steps: readonly Step[], failure: { inde
 }
 
 async function check(open: OpenHarness, count: number): Promise<void> {
-  const steps = REPLAY === undefined ? generateSteps(new Random(SEED), count) : parseSteps(readFileSync(REPLAY, "utf8"));
+  const steps =
+    REPLAY === undefined ? generateSteps(new Random(SEED), count) : parseSteps(readFileSync(REPLAY, "utf8"));
   console.log(REPLAY === undefined ? `SEED=${SEED} MODEL_OPS=${count}` : `REPLAY=${REPLAY}`);
   const { failure, ...counts } = await runSteps(open, steps);
   if (failure !== undefined) await report(open, steps, failure);
@@ -46,5 +58,6 @@ describe("random operations against a plain tree in memory", () => {
 
   const engine = openEngine;
   if (engine === undefined) test.todo("the engine agrees with the model");
-  else test("the engine agrees with the model, now and at every moment compared", () => check(engine, STEPS), TIMEOUT_MS);
+  else
+    test("the engine agrees with the model, now and at every moment compared", () => check(engine, STEPS), TIMEOUT_MS);
 });

@@ -24,7 +24,8 @@ export const MUTATIONS: Readonly<Record<string, Mutation>> = {
     next(request.op === "rename" ? { ...request, flags: request.flags & ~RENAME_NOREPLACE } : request, context),
   "ignores RENAME_EXCHANGE": (request, context, next) =>
     next(request.op === "rename" ? { ...request, flags: request.flags & ~RENAME_EXCHANGE } : request, context),
-  "ignores the umask": (request, context, next) => next("umask" in request ? { ...request, umask: 0 } : request, context),
+  "ignores the umask": (request, context, next) =>
+    next("umask" in request ? { ...request, umask: 0 } : request, context),
   "keeps privileges on write": (request, context, next) =>
     next(request.op === "write" ? { ...request, killPrivileges: false } : request, context),
   "loses the last byte of a page-sized write": (request, context, next) => {
@@ -34,10 +35,14 @@ export const MUTATIONS: Readonly<Record<string, Mutation>> = {
     return request.data.length;
   },
   "punches one byte too many": (request, context, next) =>
-    next(request.op === "fallocate" && request.mode === 3 ? { ...request, length: request.length + 1n } : request, context),
+    next(
+      request.op === "fallocate" && request.mode === 3 ? { ...request, length: request.length + 1n } : request,
+      context,
+    ),
   "copies from the present": (request, context, next) =>
     next(request.op === "copyRange" ? { ...request, sourceAt: LIVE } : request, context),
-  "runs a re-sent request again": (request, context, next) => next(request, { ...context, resent: false, unique: context.resent ? -1 : context.unique }),
+  "runs a re-sent request again": (request, context, next) =>
+    next(request, { ...context, resent: false, unique: context.resent ? -1 : context.unique }),
   "leaves out one name of a full page": async (request, context, next) => {
     const reply = await next(request, context);
     if (request.op !== "readdir" || request.entriesMax < 2) return reply;
@@ -57,11 +62,13 @@ export const MUTATIONS: Readonly<Record<string, Mutation>> = {
   },
   "ends an orphan when the first of its mounts forgets it": async (request, context, next) => {
     if (request.op !== "forget") return next(request, context);
-    for (const mountId of [1, 2] as MountId[]) await next(request, { ...context, actor: { ...context.actor, mountId } });
+    for (const mountId of [1, 2] as MountId[])
+      await next(request, { ...context, actor: { ...context.actor, mountId } });
     return undefined;
   },
   "never ends an orphan": (request, context, next) => (request.op === "forget" ? undefined : next(request, context)),
-  "gives everything to root": (request, context, next) => next(request, { ...context, actor: { ...context.actor, uid: 0 } }),
+  "gives everything to root": (request, context, next) =>
+    next(request, { ...context, actor: { ...context.actor, uid: 0 } }),
 };
 
 /** Defects in what other caches are told: what is passed on for an event. */

@@ -42,7 +42,13 @@ export type Operation =
   | ({ readonly op: "getxattr"; readonly name: string } & Target & Read)
   | ({ readonly op: "read"; readonly offset: string; readonly length: number } & Target & Read)
   | ({ readonly op: "lseek"; readonly offset: string; readonly whence: "data" | "hole" } & Target & Read)
-  | ({ readonly op: "mknod"; readonly mode: number; readonly umask: number; readonly rdev: number; readonly into: Slot } & Place)
+  | ({
+      readonly op: "mknod";
+      readonly mode: number;
+      readonly umask: number;
+      readonly rdev: number;
+      readonly into: Slot;
+    } & Place)
   | ({
       readonly op: "create";
       readonly mode: number;

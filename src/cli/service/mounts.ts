@@ -101,6 +101,11 @@ export class Mounts implements MountApi {
     return rows.find((row) => row.appId === appId && row.shareId === shareId && row.at === undefined)?.target;
   }
 
+  /** Resolves when the kernels of all mounts have been told of every change made until now. Never to be awaited by an answer to a mount. */
+  async settled(): Promise<void> {
+    await Promise.all([...this.#active.values()].map((active) => this.#parts.notifier.settled(active.mounted.fd)));
+  }
+
   /** Shares of an app with a live mount. */
   mountedShares(appId: AppId): ReadonlySet<ShareId> {
     const rows = this.#parts.service.catalogue.mounts();

@@ -12,7 +12,7 @@ import { DataFolder } from "../../journal/data-folder.ts";
 import { RocksKv } from "../../kv/rocks-kv.ts";
 import { ApplyWorkerPool } from "../../meta/apply-worker-pool.ts";
 import { CatalogueAdmin } from "../../meta/catalogue-api.ts";
-import { History } from "../../meta/reading/history-service.ts";
+import { History } from "../../meta/reading/history.ts";
 import { Reading } from "../../meta/reading/reading.ts";
 import { Snapshots } from "../../meta/reading/snapshots.ts";
 import { SystemTurns } from "../../meta/reading/turns.ts";
@@ -22,6 +22,7 @@ import { ADMIN_SOCKET_NAME, AdminServer } from "../../rpc/admin-server.ts";
 import { AlarmLog } from "./alarms.ts";
 import type { MountHost } from "./mount-host.ts";
 import { Mounts } from "./mounts.ts";
+import { SeenRestores } from "./seen-restores.ts";
 import { Status } from "./status.ts";
 
 export type RunServiceOptions = {
@@ -78,7 +79,7 @@ export async function runService(options: RunServiceOptions): Promise<RunningSer
       backend: (app) => pool.backend(app),
     });
     closers.push(() => service.close());
-    const notifier = new Notifier();
+    const notifier = new Notifier(options.host.notificationWriter());
     closers.push(() => notifier.close());
     const loop = new FuseLoop({ clock });
     const mounts = new Mounts({ service, loop, notifier, host: options.host, log, dataFolder: folder.path });
@@ -88,7 +89,10 @@ export async function runService(options: RunServiceOptions): Promise<RunningSer
     closers.push(() => restores.close());
     for (const app of service.openApps()) resume(restores, app, log);
     const socketPath = path.join(folder.path, ADMIN_SOCKET_NAME);
-    const onDefect = (defect: unknown): void => log.error("an admin call failed by a defect", { defect });
+    const onDefect = (defect: unknown): void => {
+      const cause = defect instanceof Error ? defect.cause : undefined;
+      log.error("an admin call failed by a defect", { error: defect, cause });
+    };
     const server = await AdminServer.listen({ api, socketPath, onDefect });
     closers.push(() => server.close({ graceMs: ADMIN_GRACE_MS }));
     return { stop: closeAll };
@@ -125,7 +129,7 @@ function adminApi({ options, service, mounts, log, folder }: Parts): {
   const catalogue = new CatalogueAdmin(service, mounts);
   const restores = new Restores({
     ...parts,
-    random: () => service.newId(),
+    newId: () => service.newId(),
     mountedShares: (app) => mounts.mountedShares(app.id),
   });
   const status = new Status({
@@ -147,7 +151,7 @@ function adminApi({ options, service, mounts, log, folder }: Parts): {
     mounts,
     reading: new Reading(parts),
     history: new History(parts),
-    restores,
+    restores: new SeenRestores(restores, mounts),
     status,
   };
   return { api, restores };

@@ -14,7 +14,10 @@ import { ToyProcess } from "./testing/toy-process.ts";
 
 const skip = skipMountTests();
 
-describe.skipIf(skip)("a real mount of the toy file system", () => {
+/** Each takes a second at most; the machine may be busy. */
+const TEST_TIMEOUT_MS = 60_000;
+
+describe.skipIf(skip)("a real mount of the toy file system", { timeout: TEST_TIMEOUT_MS }, () => {
   let toy: ToyProcess;
   beforeAll(async () => {
     toy = await ToyProcess.start();
@@ -115,7 +118,7 @@ describe.skipIf(skip)("a real mount of the toy file system", () => {
   });
 });
 
-describe.skipIf(skip)("mounting", () => {
+describe.skipIf(skip)("mounting", { timeout: TEST_TIMEOUT_MS }, () => {
   const io = fuseDeviceIo();
   const device = { io, nonBlocking: true };
   let folder: string;

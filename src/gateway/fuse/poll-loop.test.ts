@@ -17,8 +17,11 @@ import { ToyOperations } from "./testing/toy-operations.ts";
 
 const clock = new SystemClock();
 
+/** Each takes a second at most; the machine may be busy. */
+const TEST_TIMEOUT_MS = 60_000;
+
 /** The loop in this very process: the mount may be used with asynchronous calls only. */
-describe.skipIf(skipMountTests())("the loop", () => {
+describe.skipIf(skipMountTests())("the loop", { timeout: TEST_TIMEOUT_MS }, () => {
   let target: string;
   let mounted: Mounted;
   let loop = new FuseLoop({ clock });

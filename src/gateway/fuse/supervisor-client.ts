@@ -41,6 +41,7 @@ export class SupervisorClient {
   readonly #stop = Promise.withResolvers<void>();
   #requestNext = 1;
   #supervisorPid = 0;
+  #restartCount = 0;
 
   private constructor(log: Log) {
     this.#log = log;
@@ -67,6 +68,11 @@ export class SupervisorClient {
   /** Whether mounts outlive this process. */
   get supervised(): boolean {
     return process.connected === true;
+  }
+
+  /** How many processes this one's supervisor has replaced by the next. */
+  get restartCount(): number {
+    return this.#restartCount;
   }
 
   /** Resolves when the supervisor wants this process to finish. Never rejects. */
@@ -163,6 +169,7 @@ export class SupervisorClient {
     switch (message.type) {
       case "state":
         this.#supervisorPid = message.pid;
+        this.#restartCount = message.restartCount;
         for (const kept of message.mounts) {
           this.#resumed.set(kept.key, { ...this.#mounted(kept), resume: { poisoned: kept.poisoned } });
         }

@@ -65,7 +65,10 @@ export class Supervisor {
   #child: ChildProcess | undefined;
   /** When the child said that it serves; infinite while it has not. */
   #servingSinceMs = Number.POSITIVE_INFINITY;
+  /** Restarts in a row, none of which got healthy. */
   #restarts = 0;
+  /** All restarts. */
+  #restartCount = 0;
   /** Commands of children and restarts, one after the other. Never rejects. */
   #commands: Promise<void> = Promise.resolve();
   #state: "starting" | "serving" | "stopping" | "killing" | "ended" = "starting";
@@ -135,6 +138,7 @@ export class Supervisor {
       type: "state",
       pid: process.pid,
       mounts: mounts.map((mount, index) => ({ ...publicMount(mount), fd: 5 + index })),
+      restartCount: this.#restartCount,
     });
     this.#watchZombie(child);
   }
@@ -250,7 +254,11 @@ export class Supervisor {
       return;
     }
     this.#findCulprits({ killed: how.signal === "SIGKILL" });
-    this.#restarts = clock.monotonicMs() - this.#servingSinceMs >= HEALTHY_MS ? 1 : this.#restarts + 1;
+    this.#restartCount++;
+    // Killed from outside (an operator, the kernel short of memory) while it served, it did nothing wrong either: each life has answered requests.
+    const servedMs = clock.monotonicMs() - this.#servingSinceMs;
+    const blameless = servedMs >= HEALTHY_MS || (how.signal === "SIGKILL" && servedMs >= 0);
+    this.#restarts = blameless ? 1 : this.#restarts + 1;
     if (this.#restarts > RESTARTS_MAX) {
       log.alarm("the service dies again and again: giving up, mounts end", { restarts: this.#restarts - 1, ...how });
       this.#finish(1);

@@ -44,7 +44,7 @@ export function resize(tx: Transaction, inode: InodeRow, size: bigint): InodeRow
   if (size > SIZE_BYTES_MAX) throw FsError.of("EFBIG");
   const times = { mtime: tx.time, ctime: tx.time };
   if (size === 0n) return { ...inode, ...times, size, allocatedBytes: 0n, contentId: 0 as ContentId };
-  if (size < inode.size) tx.cut(inode.contentId, size, SIZE_BYTES_MAX, inode.size);
+  if (size < inode.size) tx.cut(inode.contentId, { from: size, to: SIZE_BYTES_MAX, alone: true }, inode.size);
   return { ...inode, ...times, size, allocatedBytes: inode.allocatedBytes < size ? inode.allocatedBytes : size };
 }
 

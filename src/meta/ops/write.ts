@@ -93,7 +93,7 @@ export function fallocate(core: EngineCore, request: WriteRequest & { op: "fallo
   const tx = core.begin(context);
   let allocatedBytes = inode.allocatedBytes;
   if (punch || zero) {
-    tx.cut(inode.contentId, offset, end, inode.size);
+    tx.cut(inode.contentId, { from: offset, to: end, alone: true }, inode.size);
     const within = (end < inode.size ? end : inode.size) - offset;
     if (within > 0n) allocatedBytes = allocatedBytes > within ? allocatedBytes - within : 0n;
   }
@@ -152,7 +152,7 @@ function copyExtents(core: EngineCore, copy: Copy, context: RequestContext): big
   }
   const end = targetOffset + length;
   const size = end > inode.size ? end : inode.size;
-  if (targetOffset < inode.size) tx.cut(contentId, targetOffset, end, inode.size);
+  if (targetOffset < inode.size) tx.cut(contentId, { from: targetOffset, to: end, alone: false }, inode.size);
   for (const [chunk, extents] of chunks) tx.addExtents(contentId, chunk, extents, isUntouched(inode, chunk));
   const allocatedBytes = allocatedAfter(inode, size, copied);
   const xattrCount = inode.xattrCount + dropCapability(tx, inode);

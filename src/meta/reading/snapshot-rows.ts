@@ -22,6 +22,10 @@ export function* snapshots(core: EngineCore): Generator<SnapshotInfo> {
   for (const row of rowsFrom(core, gte, prefixEnd(gte))) yield decode(row.key.subarray(1).toString("utf8"), row.value);
 }
 
+export function hasSnapshot(core: EngineCore, name: string): boolean {
+  return core.store.get(snapshotKey(name)) !== undefined;
+}
+
 /** Throws NOT_FOUND, naming some that are there. */
 export function findSnapshot(core: EngineCore, name: string): SnapshotInfo {
   const value = core.store.get(snapshotKey(name));

@@ -6,6 +6,7 @@ import type { EngineCore } from "../core.ts";
 import { rangeDetail } from "../detail.ts";
 import type { FileThen } from "../reading/content-compare.ts";
 import { chunksOfRuns, contentPieces, type FileRun, type Piece } from "../reading/content-stream.ts";
+import { toDamage } from "../reading/failures.ts";
 import type { Work } from "../reading/work.ts";
 import type { Extent, InodeRow } from "../rows.ts";
 import type { Transaction } from "../transaction.ts";
@@ -27,7 +28,7 @@ export type LayOptions = { readonly core: EngineCore; readonly context: RequestC
 
 /**
  * Gets a file's content ready for one record of the app `options.core`: shares the stored bytes within an app, copies them from another. Long content is laid
- * down in records of its own first, which nobody sees yet: each such record yields. Throws FsError EIO for damage in another app, ENOSPC.
+ * down in records of its own first, which nobody sees yet: each such record yields. Throws DATA_DAMAGED for damage in another app, FsError as a commit does.
  */
 export async function* layContent(source: FileThen, options: LayOptions): AsyncGenerator<void, Content> {
   if (source.core === options.core) return yield* layRuns(source, options);
@@ -52,15 +53,15 @@ async function* layRuns(source: FileThen, options: LayOptions): AsyncGenerator<v
     }
   }
   if (contentId === 0) return held.length === 0 ? { kind: "empty" } : { kind: "runs", runs: held };
-  layDown(options, contentId, row, { kind: "runs", runs: held });
+  if (held.length > 0) layDown(options, contentId, row, { kind: "runs", runs: held });
   return { kind: "laid", contentId };
 }
 
 async function* layData(source: FileThen, options: LayOptions): AsyncGenerator<void, Content> {
-  const { row, core, at } = source;
+  const { row } = source;
   let contentId = 0 as ContentId;
   let held: Piece | undefined;
-  for await (const piece of contentPieces(core, row, at, { from: 0n, to: row.size, work: options.work })) {
+  for await (const piece of readPieces(source, options.work)) {
     if (held !== undefined) {
       contentId = layDown(options, contentId, row, { kind: "data", piece: held });
       yield;
@@ -71,6 +72,14 @@ async function* layData(source: FileThen, options: LayOptions): AsyncGenerator<v
   if (contentId === 0) return { kind: "data", piece: held };
   layDown(options, contentId, row, { kind: "data", piece: held });
   return { kind: "laid", contentId };
+}
+
+async function* readPieces({ core, row, at }: FileThen, work: Work): AsyncGenerator<Piece> {
+  try {
+    yield* contentPieces(core, row, at, { from: 0n, to: row.size, work });
+  } catch (error) {
+    throw toDamage(error, `reading inode ${row.ino} at LSN ${at}`);
+  }
 }
 
 /** One record of content. Answers the content id, the record's own LSN if it is the first. */

@@ -5,13 +5,17 @@ import { attributesOf } from "../reading/attributes.ts";
 import { type DirectoryName, directoryNames } from "../reading/directory-names.ts";
 import { DirectoryPaths } from "../reading/directory-paths.ts";
 import { joinPath, namesAt } from "../reading/paths.ts";
+import { lastState } from "../reading/last-state.ts";
 import { type RowChange, rowChanges } from "../reading/row-changes.ts";
 import type { Work } from "../reading/work.ts";
 import type { InodeRow } from "../rows.ts";
-import type { Rules, Step, TargetDirectory, Wanted } from "./step.ts";
+import type { Rules, Side, Step, TargetDirectory, Wanted } from "./step.ts";
 
 /** Files of several names that are remembered as put back or made: 40 bytes each. Beyond, a plan may name a change twice; carrying it out is exact in any case. */
 const LINKED_MAX = 1_000_000;
+
+/** How often one file was deleted and restored, as far as it is followed. */
+const REBORN_MAX = 64;
 
 /** A directory on the way: first its names of the moment, then those that came since. */
 type Frame = { readonly target: TargetDirectory; readonly source: InodeRow; readonly names: Names; phase: "put" | "remove" };
@@ -31,6 +35,9 @@ export class TreePlanner {
   readonly #compared = new Set<InodeId>();
   /** Files of several names for which a step made an inode. */
   readonly #made = new Set<InodeId>();
+
+  /** Dead files of several names, and the inode that an earlier restore made of each. */
+  readonly #reborn = new Map<InodeId, InodeId>();
 
   constructor(rules: Rules, work: Work) {
     this.#rules = rules;
@@ -170,9 +177,19 @@ export class TreePlanner {
     if (this.#rules.identity === "name") return this.#wantedByName(source, existingRow);
     const { core, at } = this.#rules.target;
     const live = core.findInodeAt(source.ino, at);
-    if (live === undefined || live.nlink === 0) return { kind: "new" };
+    if (live === undefined || live.nlink === 0) return this.#wantedReborn(source, existingRow);
     const mayHave = !isDirectory(source.mode) || existing?.ino === live.ino || this.#rules.mayMove(live.ino);
     return mayHave ? { kind: "alive", ino: live.ino } : { kind: "new" };
+  }
+
+  /** A dead inode that was restored before lives on under another number: a restore that is repeated changes nothing. */
+  #wantedReborn(source: InodeRow, existing: InodeRow | undefined): Wanted {
+    const isLinked = this.#isLinked(source);
+    const known = isLinked ? this.#reborn.get(source.ino) : undefined;
+    if (known !== undefined) return { kind: "alive", ino: known };
+    if (existing === undefined || !isReborn(this.#rules.target, existing, source.ino)) return { kind: "new" };
+    if (isLinked && this.#reborn.size < LINKED_MAX) this.#reborn.set(source.ino, existing.ino);
+    return { kind: "alive", ino: existing.ino };
   }
 
   /** A name that is taken by something of the same kind is changed; not if that has other names, which would change with it. */
@@ -245,6 +262,16 @@ export class TreePlanner {
 }
 
 const NO_BYTES = Buffer.alloc(0);
+
+/** Whether `row` was restored from the inode `then`, or from one that was restored from it, and so on. */
+function isReborn({ core, at }: Side, row: InodeRow, then: InodeId): boolean {
+  let next: InodeRow | undefined = row;
+  for (let times = 0; next !== undefined && next.restoredFrom !== 0 && times < REBORN_MAX; times++) {
+    if (next.restoredFrom === then) return true;
+    next = lastState(core, next.restoredFrom, at);
+  }
+  return false;
+}
 
 function isPart(change: RowChange): change is RowChange & RestoredPart {
   return change !== "device";

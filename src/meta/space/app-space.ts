@@ -40,9 +40,7 @@ export class AppSpace {
     const { app } = this;
     while (app.store.pendingBytes > PENDING_BYTES_PAUSE) {
       work.check();
-      const next = app.applier.nextBatch();
-      await app.journal.sync(app.core.lastLsn);
-      await next;
+      await Promise.all([app.applier.nextBatch(), app.journal.sync(app.core.lastLsn)]);
     }
     if (work.due) await work.pause();
   }

@@ -47,18 +47,16 @@ export class ChunkHistory {
   /** Doing it again, also after doing it by half, ends in the same rows. */
   async reduce(task: ChunkTask): Promise<void> {
     const { store } = this.#space.app;
-    const { floor, previous } = this.#space.floor;
     const { content, chunk } = task;
     // Older checkpoints than the one that was current at the previous floor are final: each is pinned to a kept moment.
-    const base = lastLsn(store, TABLE.CHECKPOINT, task, previous) ?? (0 as Lsn);
+    const base = lastLsn(store, TABLE.CHECKPOINT, task, this.#space.floor.previous) ?? (0 as Lsn);
     const cuts = task.cuts.filter((cut) => cut.lsn > base && overlaps(cut, chunk));
     if (task.endedBy === undefined && this.#isSimple(task, base, cuts)) return;
     const stays = await this.#checkpoints(task, base, cuts);
-    for (const { lsn, made } of stays) if (made) this.#put(content, chunk, lsn);
+    for (const checkpoint of stays) this.#put(content, chunk, checkpoint);
     this.#pin(task, stays);
     await this.#sweep(TABLE.CHECKPOINT, task, { from: base, kept: new Set(stays.map(({ lsn }) => lsn)) });
     await this.#sweep(TABLE.SLICE, task, { from: 0 as Lsn, kept: new Set() });
-    if (floor === task.endedBy) return;
   }
 
   /** C2. */
@@ -69,7 +67,7 @@ export class ChunkHistory {
       return store.range({ gte, lt: chunkKey(table, task.content, task.chunk, this.#space.floor.floor + 1), limit: 2 });
     });
     const [only] = rows;
-    return only === undefined || (rows.length === 1 && !cuts.some((cut) => cut.lsn >= lsnAtEnd(only.key)));
+    return only === undefined || (rows.length === 1 && !cuts.some((cut) => cut.lsn > lsnAtEnd(only.key)));
   }
 
   /** Which checkpoints there must be from `base` on, ascending. */
@@ -94,15 +92,17 @@ export class ChunkHistory {
       }
       const isEmpty = core.content.chunk(content, chunk, moment).list.count === 0;
       // An empty one is needed where something older would show, also while the slices go one record after the other.
-      if (!isEmpty || stays.length > 0 || endedBy === undefined) stays.push({ lsn: moment, made: true });
+      if (!isEmpty || stays.length > 0 || moment === floor) stays.push({ lsn: moment, made: true });
     }
     return stays;
   }
 
-  #put(content: ContentId, chunk: number, lsn: Lsn): void {
+  // What is in use of older segments was counted as of the previous floor: only what changed since is.
+  #put(content: ContentId, chunk: number, { lsn, made }: Checkpoint): void {
+    if (!made && lsn <= this.#space.floor.previous) return;
     const { extents } = this.#space.app.core.content.chunk(content, chunk, lsn).list;
-    this.#batch.contentRow(content, chunkKey(TABLE.CHECKPOINT, content, chunk, lsn), encodeExtents(extents));
     this.#batch.count(extents, 1);
+    if (made) this.#batch.contentRow(content, chunkKey(TABLE.CHECKPOINT, content, chunk, lsn), encodeExtents(extents));
   }
 
   /** The last one is what the floor reads, unless the content has ended; the others are there for kept moments. */
@@ -124,7 +124,7 @@ export class ChunkHistory {
       for (const { key, value } of page) {
         if (rows.kept.has(lsnAtEnd(key))) continue;
         this.#batch.contentRow(content, key, null);
-        this.#batch.count(decodeExtents(value), -1);
+        if (lsnAtEnd(key) <= this.#space.floor.previous) this.#batch.count(decodeExtents(value), -1);
       }
       if (this.#batch.isFull) await this.#flush();
       if (this.#work.due) await this.#work.pause();

@@ -1,0 +1,333 @@
+import { type ContentId, type InodeId, LIVE, type Lsn } from "../../domain/ids.ts";
+import { type Dentry, isDirectory, isRegular, S_IFMT } from "../../domain/inode.ts";
+import type { RequestContext } from "../../domain/metadata-api.ts";
+import { RECORD_OP } from "../../domain/record-op.ts";
+import type { EngineCore } from "../core.ts";
+import { type RestoreKind, restoreDetail } from "../detail.ts";
+import { xattrsAt } from "../reading/attributes.ts";
+import { type FileThen, hasSameContent } from "../reading/content-compare.ts";
+import { isBelowAny, nameAt } from "../reading/paths.ts";
+import { hasSameXattrs } from "../reading/row-changes.ts";
+import type { Work } from "../reading/work.ts";
+import type { InodeRow } from "../rows.ts";
+import { sharesAt, updateShare } from "../shares.ts";
+import type { Transaction } from "../transaction.ts";
+import { addContent, type Content, layContent } from "./content-source.ts";
+import { addToLimbo, dropLink } from "./limbo.ts";
+import { madeFor, putMadeFor, putStepsDone, type RestoreRow } from "./restore-rows.ts";
+import type { Change, Side, Step, TargetDirectory } from "./step.ts";
+
+/** Tries to put back a file that others write to meanwhile, before it is put back as it stands. */
+const TRIES_MAX = 8;
+
+type Put = Change & { readonly kind: "put" };
+
+/** An inode that took a state in a record: whether that changed it, and the data that the record's commit must carry. */
+type Taken = { readonly ino: InodeId; readonly differs: boolean; readonly data: Buffer | undefined };
+
+/** What an inode becomes: the state to put back, and its content if that differs. */
+type NewState = { readonly source: FileThen; readonly content: Content | undefined };
+
+/**
+ * Carries out steps in the app as it is now, each as one record (after records of content that nobody sees yet). What a step finds may differ from what was
+ * planned, as mounts go on working: it makes of that what the plan wants. A step that has been done changes nothing.
+ */
+export class Carrier {
+  readonly #core: EngineCore;
+  readonly #source: Side;
+  readonly #restore: RestoreRow;
+  readonly #context: RequestContext;
+  readonly #work: Work;
+  readonly #identity: "inode" | "name";
+
+  constructor(options: {
+    readonly core: EngineCore;
+    readonly source: Side;
+    readonly restore: RestoreRow;
+    readonly context: RequestContext;
+    readonly work: Work;
+    readonly identity: "inode" | "name";
+  }) {
+    this.#core = options.core;
+    this.#source = options.source;
+    this.#restore = options.restore;
+    this.#context = options.context;
+    this.#work = options.work;
+    this.#identity = options.identity;
+  }
+
+  /** Carries out step number `index`. Yields at times during a long one. Throws FsError. */
+  async *carryOut(step: Step, index: number): AsyncGenerator<void> {
+    const { change } = step;
+    switch (change.kind) {
+      case "put":
+        return yield* this.#put(change, index, step.action.kind);
+      case "change":
+        return yield* this.#change(change, index);
+      case "remove":
+        return this.#remove(change, index);
+      case "share":
+        return this.#share(change, index);
+      case "none":
+        return;
+    }
+  }
+
+  /** A step that was carried out before a crash: only finds the directory it made. */
+  skip(step: Step): void {
+    const { change } = step;
+    if (change.kind !== "put" || change.made === undefined || change.directory.ino === undefined) return;
+    change.made.ino = this.#core.dentry(change.directory.ino, change.name)?.ino;
+  }
+
+  // --- put -----------------------------------------------------------------------------------------------------------
+
+  async *#put(change: Put, index: number, kind: Step["action"]["kind"]): AsyncGenerator<void> {
+    for (let tries = 1; ; tries++) {
+      const wanted = this.#wantedNow(change);
+      const live = wanted === undefined ? undefined : this.#core.inode(wanted);
+      const state = yield* this.#newState(change.source, live);
+      // Nothing yields from here on: what was looked at must still be so.
+      const again = this.#wantedNow(change);
+      const isSame = again === wanted && (again === undefined || this.#core.inode(again).since === live?.since);
+      if (!isSame && tries < TRIES_MAX) continue;
+      this.#commitPut(change, { wanted: again, state, index, kind: kind === "share" ? "change" : kind });
+      return;
+    }
+  }
+
+  /** The live inode that is to have the name; undefined when a new one is made. */
+  #wantedNow(change: Put): InodeId | undefined {
+    const { wanted, source, isLinked, directory, name } = change;
+    if (isLinked) {
+      const made = madeFor(this.#core, this.#restore.firstLsn, source.ino);
+      if (made !== undefined && this.#isAlive(made)) return made;
+    }
+    if (wanted.kind === "alive" && this.#isAlive(wanted.ino)) return wanted.ino;
+    // A directory of ours that is there already.
+    if (wanted.kind !== "new" || change.made === undefined || directory.ino === undefined) return undefined;
+    const there = this.#core.dentry(directory.ino, name);
+    return there !== undefined && this.#isOurs(there.ino, source.ino) ? there.ino : undefined;
+  }
+
+  #isAlive(ino: InodeId): boolean {
+    return (this.#core.findInodeAt(ino, LIVE)?.nlink ?? 0) > 0;
+  }
+
+  #isOurs(ino: InodeId, then: InodeId): boolean {
+    const row = this.#core.findInodeAt(ino, LIVE);
+    return row !== undefined && row.restoredFrom === then && this.#core.findInodeAt(ino, this.#restore.firstLsn) === undefined;
+  }
+
+  #commitPut(
+    change: Put,
+    how: { readonly wanted: InodeId | undefined; readonly state: NewState; readonly index: number; readonly kind: RestoreKind },
+  ): void {
+    const { directory, name, source, made } = change;
+    const { wanted } = how;
+    const parent = this.#liveDirectory(directory);
+    if (parent === undefined) return;
+    const existing = this.#core.dentry(parent.ino, name);
+    const live = wanted === undefined ? undefined : this.#core.inode(wanted);
+    const isDir = isDirectory(source.mode);
+    // A directory can't be put below itself: somebody moved things since the plan.
+    if (live !== undefined && isDir && isBelowAny(this.#core, parent.ino, new Set([live.ino]), LIVE)) return;
+    const isThere = existing !== undefined && existing.ino === live?.ino;
+    const tx = this.#core.begin(this.#context);
+    const taken = live === undefined ? this.#addInode(tx, parent.ino, how.state) : this.#applyState(tx, live, how.state);
+    const { ino, data } = taken;
+    if (made !== undefined) made.ino = ino;
+    if (isThere && !taken.differs) return;
+    if (!isThere) {
+      if (existing !== undefined) this.#takeAway(tx, directory, parent.ino, { name, dentry: existing });
+      if (live !== undefined) this.#giveName(tx, live, isDir);
+      tx.addDentry(parent.ino, name, ino, (source.mode & S_IFMT) >> 12);
+      if (isDir) tx.put({ ...tx.inode(ino), parent: parent.ino });
+      this.#countNames(tx, directory, parent.ino, { entries: 1n, links: isDir ? 1 : 0 });
+    }
+    if (change.isLinked && live === undefined) putMadeFor(tx, this.#restore.firstLsn, { then: source.ino, now: ino });
+    this.#commit(tx, { ino, parent: parent.ino, name, kind: how.kind, index: how.index, data });
+  }
+
+  /** An inode that is alive elsewhere gets a name here: a directory leaves its place for it, another one has one more link. */
+  #giveName(tx: Transaction, live: InodeRow, isDir: boolean): void {
+    if (!isDir) {
+      const row = tx.inode(live.ino);
+      tx.put({ ...row, nlink: row.nlink + 1, ctime: tx.time });
+      tx.settled(live.ino);
+      tx.tellInode(live.ino, false);
+      return;
+    }
+    const named = nameAt(this.#core, live.ino, LIVE);
+    const dentry = named === undefined ? undefined : this.#core.dentry(named.parent, named.name);
+    if (named === undefined || dentry === undefined) return;
+    tx.removeDentry(named.parent, named.name, dentry);
+    const from = tx.inode(named.parent);
+    tx.put({ ...from, size: from.size - 1n, nlink: from.nlink - 1, ctime: tx.time });
+    tx.tellInode(named.parent, false);
+    tx.put({ ...tx.inode(live.ino), ctime: tx.time });
+    tx.tellInode(live.ino, false);
+  }
+
+  #addInode(tx: Transaction, parent: InodeId, state: NewState): Taken {
+    const { row, core, at } = state.source;
+    const ino = tx.allocateInode();
+    const isDir = isDirectory(row.mode);
+    const { contentId, data } = this.#content(tx, state.content);
+    let xattrCount = 0;
+    for (const { name, value } of xattrsAt(core, row, at)) xattrCount += tx.putXattr(ino, name, value);
+    tx.put({
+      ...row,
+      ino,
+      since: 0 as Lsn,
+      generation: (tx.lsn % 0xffff_ffff) + 1,
+      nlink: isDir ? 2 : 1,
+      size: isDir ? 0n : row.size,
+      ctime: tx.time,
+      contentId: contentId ?? (0 as ContentId),
+      parent: isDir ? parent : 0,
+      restoredFrom: core === this.#core && !this.#isAlive(row.ino) ? row.ino : 0,
+      xattrCount,
+    });
+    return { ino, data, differs: true };
+  }
+
+  // --- state ---------------------------------------------------------------------------------------------------------
+
+  /** Gets the state of an inode ready; `live` is what has it to take it, undefined for a new inode. */
+  async *#newState(row: InodeRow, live: InodeRow | undefined): AsyncGenerator<void, NewState> {
+    const source: FileThen = { ...this.#source, row };
+    if (!isRegular(row.mode)) return { source, content: undefined };
+    if (live !== undefined && (await hasSameContent(source, { core: this.#core, row: live, at: LIVE }, this.#work))) {
+      return { source, content: undefined };
+    }
+    return { source, content: yield* layContent(source, { core: this.#core, context: this.#context, work: this.#work }) };
+  }
+
+  /** Gives a live inode the state, links and change time left aside. */
+  #applyState(tx: Transaction, live: InodeRow, state: NewState): Taken {
+    const { row } = state.source;
+    const xattrs = this.#applyXattrs(tx, live, state.source);
+    const { contentId, data } = this.#content(tx, state.content);
+    const content = contentId === undefined ? {} : { contentId, size: row.size, allocatedBytes: row.allocatedBytes };
+    const { mode, uid, gid, rdev, atime, mtime, target } = row;
+    const after = { ...live, ...content, mode, uid, gid, rdev, atime, mtime, target, xattrCount: live.xattrCount + xattrs.count };
+    if (contentId === undefined && !xattrs.differ && hasSameAttributes(live, after)) return { ino: live.ino, differs: false, data };
+    tx.put({ ...after, ctime: tx.time });
+    tx.tellInode(live.ino, contentId !== undefined);
+    return { ino: live.ino, differs: true, data };
+  }
+
+  #applyXattrs(tx: Transaction, live: InodeRow, source: FileThen): { readonly count: number; readonly differ: boolean } {
+    const before = xattrsAt(this.#core, live, LIVE);
+    const after = xattrsAt(source.core, source.row, source.at);
+    if (hasSameXattrs(before, after)) return { count: 0, differ: false };
+    let count = 0;
+    for (const { name } of before) if (!after.some((xattr) => xattr.name.equals(name))) count += tx.removeXattr(live.ino, name);
+    for (const { name, value } of after) {
+      const same = before.some((xattr) => xattr.name.equals(name) && xattr.value.equals(value));
+      if (!same) count += tx.putXattr(live.ino, name, value);
+    }
+    return { count, differ: true };
+  }
+
+  #content(tx: Transaction, content: Content | undefined): { readonly contentId: ContentId | undefined; readonly data: Buffer | undefined } {
+    if (content === undefined) return { contentId: undefined, data: undefined };
+    if (content.kind === "empty") return { contentId: 0 as ContentId, data: undefined };
+    if (content.kind === "laid") return { contentId: content.contentId, data: undefined };
+    const contentId = tx.lsn as number as ContentId;
+    return { contentId, data: addContent(tx, contentId, content).data };
+  }
+
+  async *#change(change: Change & { kind: "change" }, index: number): AsyncGenerator<void> {
+    for (let tries = 1; ; tries++) {
+      if (!this.#isAlive(change.ino)) return;
+      const live = this.#core.inode(change.ino);
+      const state = yield* this.#newState(change.source, live);
+      if (!this.#isAlive(change.ino)) return;
+      const now = this.#core.inode(change.ino);
+      if (now.since !== live.since && tries < TRIES_MAX) continue;
+      const tx = this.#core.begin(this.#context);
+      const { differs, data } = this.#applyState(tx, now, state);
+      if (!differs) return;
+      const parent = change.at?.directory.ino ?? (0 as const);
+      const name = parent === 0 ? NO_BYTES : (change.at?.name ?? NO_BYTES);
+      this.#commit(tx, { ino: change.ino, parent, name, kind: "change", index, data });
+      return;
+    }
+  }
+
+  // --- names ---------------------------------------------------------------------------------------------------------
+
+  #remove(change: Change & { kind: "remove" }, index: number): void {
+    const { directory, name } = change;
+    const parent = this.#liveDirectory(directory);
+    const dentry = parent === undefined ? undefined : this.#core.dentry(parent.ino, name);
+    // It went meanwhile, or was put somewhere else by a step before.
+    if (parent === undefined || dentry === undefined || dentry.ino !== change.ino) return;
+    const tx = this.#core.begin(this.#context);
+    this.#takeAway(tx, directory, parent.ino, { name, dentry });
+    this.#commit(tx, { ino: dentry.ino, parent: parent.ino, name, kind: "delete", index, data: undefined });
+  }
+
+  /** Ends a name. What may still be needed, and every directory, goes to limbo; the rest ends at once. */
+  #takeAway(tx: Transaction, directory: TargetDirectory, parent: InodeId, taken: { readonly name: Buffer; readonly dentry: Dentry }): void {
+    const { name, dentry } = taken;
+    const row = tx.inode(dentry.ino);
+    const isDir = isDirectory(row.mode);
+    tx.removeDentry(parent, name, dentry);
+    this.#countNames(tx, directory, parent, { entries: -1n, links: isDir ? -1 : 0 });
+    const isNeeded = this.#identity === "inode" && this.#source.core.findInodeAt(dentry.ino, this.#source.at) !== undefined;
+    if (isDir || isNeeded) addToLimbo(tx, this.#restore.limbo, dentry);
+    else dropLink(tx, dentry.ino);
+  }
+
+  #countNames(tx: Transaction, directory: TargetDirectory, ino: InodeId, change: { readonly entries: bigint; readonly links: number }): void {
+    const row = tx.inode(ino);
+    const times = directory.isRestored ? { ctime: tx.time } : { ctime: tx.time, mtime: tx.time };
+    tx.put({ ...row, ...times, size: row.size + change.entries, nlink: row.nlink + change.links });
+    tx.tellInode(ino, false);
+  }
+
+  /** The directory, if it can take names now. */
+  #liveDirectory(directory: TargetDirectory): InodeRow | undefined {
+    const row = directory.ino === undefined ? undefined : this.#core.findInodeAt(directory.ino, LIVE);
+    return row !== undefined && isDirectory(row.mode) && row.nlink > 0 ? row : undefined;
+  }
+
+  // --- shares --------------------------------------------------------------------------------------------------------
+
+  #share(change: Change & { kind: "share" }, index: number): void {
+    const share = sharesAt(this.#core, this.#core.lastLsn).find((row) => row.id === change.id);
+    if (share === undefined || (share.deletedAt !== undefined) === change.deleted) return;
+    const detail = restoreDetail({ ino: share.root, parent: 0, name: NO_BYTES, kind: "share" });
+    const also = (tx: Transaction): void => putStepsDone(tx, this.#restore.firstLsn, index + 1);
+    updateShare(this.#core, share, { deleted: change.deleted }, this.#context, { op: RECORD_OP.RESTORE_ENTRY, detail, also });
+  }
+
+  #commit(
+    tx: Transaction,
+    entry: { readonly ino: InodeId; readonly parent: InodeId | 0; readonly name: Buffer; readonly kind: RestoreKind; readonly index: number; readonly data: Buffer | undefined },
+  ): void {
+    const { ino, parent, name, kind, index, data } = entry;
+    putStepsDone(tx, this.#restore.firstLsn, index + 1);
+    const options = { useReserve: kind === "delete" };
+    tx.commit(RECORD_OP.RESTORE_ENTRY, restoreDetail({ ino, parent, name, kind }), data === undefined ? options : { ...options, data });
+  }
+}
+
+const NO_BYTES = Buffer.alloc(0);
+
+function hasSameAttributes(left: InodeRow, right: InodeRow): boolean {
+  return (
+    left.mode === right.mode &&
+    left.uid === right.uid &&
+    left.gid === right.gid &&
+    left.rdev === right.rdev &&
+    left.atime.sec === right.atime.sec &&
+    left.atime.nsec === right.atime.nsec &&
+    left.mtime.sec === right.mtime.sec &&
+    left.mtime.nsec === right.mtime.nsec &&
+    left.target.equals(right.target)
+  );
+}

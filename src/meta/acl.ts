@@ -25,7 +25,11 @@ export function decodeAcl(value: Buffer): AclEntry[] {
   if ((value.length - 4) % 8 !== 0) throw FsError.of("EINVAL");
   const entries: AclEntry[] = [];
   for (let at = 4; at < value.length; at += 8) {
-    entries.push({ tag: value.readUInt16LE(at), permissions: value.readUInt16LE(at + 2), id: value.readUInt32LE(at + 4) });
+    entries.push({
+      tag: value.readUInt16LE(at),
+      permissions: value.readUInt16LE(at + 2),
+      id: value.readUInt32LE(at + 4),
+    });
   }
   if (entries.length > 0) checkAcl(entries);
   return entries;
@@ -87,7 +91,10 @@ export function chmodAcl(entries: readonly AclEntry[], mode: number): AclEntry[]
 }
 
 /** What a new inode with the requested `mode` inherits from its directory's default list: its access list and resulting mode bits. */
-export function inheritAcl(defaults: readonly AclEntry[], mode: number): { readonly entries: AclEntry[]; readonly bits: number } {
+export function inheritAcl(
+  defaults: readonly AclEntry[],
+  mode: number,
+): { readonly entries: AclEntry[]; readonly bits: number } {
   const hasMask = defaults.some((entry) => entry.tag === MASK);
   const entries = defaults.map((entry) => {
     if (entry.tag === USER_OBJ) return { ...entry, permissions: entry.permissions & (mode >> 6) & 7 };

@@ -156,7 +156,10 @@ export class Applier {
       }
     } catch (error) {
       this.failed = error;
-      log.alarm("the applier stopped: rows can't be written to the KV; restart the service when the cause is gone", { appId, error: String(error) });
+      log.alarm("the applier stopped: rows can't be written to the KV; restart the service when the cause is gone", {
+        appId,
+        error: String(error),
+      });
       this.#wake();
     } finally {
       this.#running = undefined;
@@ -177,7 +180,8 @@ export class Applier {
       return true;
     } catch (error) {
       if ((error as { code?: unknown }).code !== "KV_NO_SPACE") throw error;
-      if (!this.#noSpace) log.alarm("the disk is full: rows wait in memory until there is room", { appId, error: String(error) });
+      if (!this.#noSpace)
+        log.alarm("the disk is full: rows wait in memory until there is room", { appId, error: String(error) });
       this.#noSpace = true;
       this.#options.onNoSpace?.();
       this.#wake();

@@ -29,7 +29,8 @@ export class ApplyWorkerPool {
   backend(app: { readonly appId: AppId; readonly slot: number; readonly folder: string }): ApplyBackend {
     const { appId, slot, folder } = app;
     return {
-      apply: (from: Lsn, to: Lsn, counters: Counters) => this.#ask({ kind: "apply", id: 0, appId, slot, folder, from, to, counters }),
+      apply: (from: Lsn, to: Lsn, counters: Counters) =>
+        this.#ask({ kind: "apply", id: 0, appId, slot, folder, from, to, counters }),
       sync: async () => {
         await this.#ask({ kind: "sync", id: 0 });
       },

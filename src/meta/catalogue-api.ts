@@ -1,7 +1,15 @@
-import { TidemarkError } from "../domain/errors.ts";
 import type { CallOptions, Pages } from "../domain/admin-call.ts";
 import { PAGE_ITEMS_MAX } from "../domain/admin-call.ts";
-import type { AppInfo, CatalogueApi, DeletedFilter, Labels, ShareInfo, ShareOfApp, ViewsOption } from "../domain/admin-catalogue.ts";
+import type {
+  AppInfo,
+  CatalogueApi,
+  DeletedFilter,
+  Labels,
+  ShareInfo,
+  ShareOfApp,
+  ViewsOption,
+} from "../domain/admin-catalogue.ts";
+import { TidemarkError } from "../domain/errors.ts";
 import type { AppId, ShareId } from "../domain/ids.ts";
 import type { RequestContext } from "../domain/metadata-api.ts";
 import { checkObjectName } from "../domain/names.ts";
@@ -28,12 +36,18 @@ export class CatalogueAdmin implements CatalogueApi {
     this.#inUse = inUse;
   }
 
-  async createApp(request: { namespace: string; name: string; labels: Labels }, options?: CallOptions): Promise<AppInfo> {
+  async createApp(
+    request: { namespace: string; name: string; labels: Labels },
+    options?: CallOptions,
+  ): Promise<AppInfo> {
     const namespace = checkObjectName("namespace", request.namespace);
     const name = checkObjectName("app", request.name);
     const labels = checkLabels(request.labels);
     const { catalogue } = this.#service;
-    const row = catalogue.createApp({ id: this.#service.newId() as AppId, namespace, name, labels }, contextOf(options));
+    const row = catalogue.createApp(
+      { id: this.#service.newId() as AppId, namespace, name, labels },
+      contextOf(options),
+    );
     await this.#service.open(row);
     await this.#service.syncCatalogue();
     return this.#appInfo(row);
@@ -61,7 +75,8 @@ export class CatalogueAdmin implements CatalogueApi {
   async deleteApp(request: { app: AppRef }, options?: CallOptions): Promise<AppInfo> {
     const { catalogue } = this.#service;
     const row = catalogue.find(request.app);
-    if (row.deletedAt !== undefined) throw new TidemarkError("FAILED_PRECONDITION", `app "${row.name}" is deleted already`);
+    if (row.deletedAt !== undefined)
+      throw new TidemarkError("FAILED_PRECONDITION", `app "${row.name}" is deleted already`);
     for (const share of this.#shares(row)) this.#refuseMounted(row, share);
     return this.#appChanged(catalogue.updateApp(row, { deleted: true }, contextOf(options)));
   }
@@ -69,12 +84,16 @@ export class CatalogueAdmin implements CatalogueApi {
   async undeleteApp(request: { app: AppRef; name?: string }, options?: CallOptions): Promise<AppInfo> {
     const { catalogue } = this.#service;
     const row = request.app.id === undefined ? this.#onlyDeleted(request.app) : catalogue.find(request.app);
-    if (row.deletedAt === undefined) throw new TidemarkError("FAILED_PRECONDITION", `app "${formatAppRef(request.app)}" is not deleted`);
+    if (row.deletedAt === undefined)
+      throw new TidemarkError("FAILED_PRECONDITION", `app "${formatAppRef(request.app)}" is not deleted`);
     const name = request.name === undefined ? row.name : checkObjectName("app", request.name);
     return this.#appChanged(catalogue.updateApp(row, { deleted: false, name }, contextOf(options)));
   }
 
-  async createShare(request: { app: AppRef; name: string; views: ViewsOption }, options?: CallOptions): Promise<ShareInfo> {
+  async createShare(
+    request: { app: AppRef; name: string; views: ViewsOption },
+    options?: CallOptions,
+  ): Promise<ShareInfo> {
     const name = checkObjectName("share", request.name);
     const { row, app } = this.#liveApp(request.app);
     const id = this.#service.newId() as ShareId;
@@ -84,7 +103,10 @@ export class CatalogueAdmin implements CatalogueApi {
 
   listShares(request: { app?: AppRef; deleted: DeletedFilter }): Pages<ShareInfo> {
     const { catalogue } = this.#service;
-    const apps = request.app === undefined ? catalogue.apps().filter((app) => app.deletedAt === undefined) : [catalogue.find(request.app)];
+    const apps =
+      request.app === undefined
+        ? catalogue.apps().filter((app) => app.deletedAt === undefined)
+        : [catalogue.find(request.app)];
     const shares = apps.sort(byNamespaceNameId).flatMap((row) =>
       this.#shares(row)
         .filter((share) => isListed(share.deletedAt !== undefined, request.deleted))
@@ -94,7 +116,10 @@ export class CatalogueAdmin implements CatalogueApi {
     return pages(shares);
   }
 
-  async updateShare(request: ShareOfApp & { name?: string; views?: ViewsOption }, options?: CallOptions): Promise<ShareInfo> {
+  async updateShare(
+    request: ShareOfApp & { name?: string; views?: ViewsOption },
+    options?: CallOptions,
+  ): Promise<ShareInfo> {
     const { row, app, share } = this.#share(request);
     const name = request.name === undefined ? share.name : checkObjectName("share", request.name);
     const change = { name, views: request.views ?? share.views };
@@ -103,7 +128,8 @@ export class CatalogueAdmin implements CatalogueApi {
 
   async deleteShare(request: ShareOfApp, options?: CallOptions): Promise<ShareInfo> {
     const { row, app, share } = this.#share(request);
-    if (share.deletedAt !== undefined) throw new TidemarkError("FAILED_PRECONDITION", `share "${share.name}" is deleted already`);
+    if (share.deletedAt !== undefined)
+      throw new TidemarkError("FAILED_PRECONDITION", `share "${share.name}" is deleted already`);
     this.#refuseMounted(row, share);
     return this.#shareChanged(row, app, updateShare(app.core, share, { deleted: true }, contextOf(options)));
   }
@@ -129,7 +155,10 @@ export class CatalogueAdmin implements CatalogueApi {
   #liveApp(ref: AppRef): { row: AppRow; app: OpenApp } {
     const row = this.#service.catalogue.find(ref);
     if (row.deletedAt !== undefined) {
-      throw new TidemarkError("NOT_FOUND", `app "${formatAppRef(ref)}" is deleted: undelete it first (tidemark app undelete)`);
+      throw new TidemarkError(
+        "NOT_FOUND",
+        `app "${formatAppRef(ref)}" is deleted: undelete it first (tidemark app undelete)`,
+      );
     }
     return { row, app: this.#service.find(ref) };
   }
@@ -146,7 +175,9 @@ export class CatalogueAdmin implements CatalogueApi {
   }
 
   #onlyDeleted(ref: AppRef): AppRow {
-    const named = this.#service.catalogue.apps().filter((app) => app.namespace === ref.namespace && app.name === ref.name);
+    const named = this.#service.catalogue
+      .apps()
+      .filter((app) => app.namespace === ref.namespace && app.name === ref.name);
     return only(
       named.filter((app) => app.deletedAt !== undefined),
       `app "${formatAppRef(ref)}"`,
@@ -156,7 +187,10 @@ export class CatalogueAdmin implements CatalogueApi {
   #refuseMounted(row: AppRow, share: ShareRow): void {
     const target = this.#inUse.shareMounted(row.id, share.id);
     if (target === undefined) return;
-    throw new TidemarkError("FAILED_PRECONDITION", `share "${row.name}/${share.name}" is mounted at ${target}: unmount it first`);
+    throw new TidemarkError(
+      "FAILED_PRECONDITION",
+      `share "${row.name}/${share.name}" is mounted at ${target}: unmount it first`,
+    );
   }
 
   async #appChanged(row: AppRow): Promise<AppInfo> {
@@ -174,7 +208,10 @@ export class CatalogueAdmin implements CatalogueApi {
 export function findShareRow(shares: readonly ShareRow[], ref: ShareRef): ShareRow {
   const named = shares.filter((share) => share.name === ref.name);
   const { id } = ref;
-  const [found] = id === undefined ? named.filter((share) => share.deletedAt === undefined) : named.filter((share) => share.id.startsWith(id));
+  const [found] =
+    id === undefined
+      ? named.filter((share) => share.deletedAt === undefined)
+      : named.filter((share) => share.id.startsWith(id));
   if (found !== undefined) return found;
   const deleted = named.map((share) => `${share.name}@${share.id.slice(0, 8)}`);
   const hint = deleted.length === 0 ? "see `tidemark share list`" : `deleted ones of that name: ${deleted.join(", ")}`;
@@ -221,10 +258,14 @@ async function* pages<T>(items: readonly T[]): AsyncGenerator<readonly T[]> {
 
 function checkLabels(labels: Labels): Labels {
   const entries = Object.entries(labels);
-  if (entries.length > LABELS_MAX) throw new TidemarkError("INVALID_ARGUMENT", `an app has at most ${LABELS_MAX} labels`);
+  if (entries.length > LABELS_MAX)
+    throw new TidemarkError("INVALID_ARGUMENT", `an app has at most ${LABELS_MAX} labels`);
   for (const [key, value] of entries) {
     if (key === "" || key.length > LABEL_CHARS_MAX || value.length > LABEL_CHARS_MAX) {
-      throw new TidemarkError("INVALID_ARGUMENT", `label "${key}": keys and values have at most ${LABEL_CHARS_MAX} characters, keys at least one`);
+      throw new TidemarkError(
+        "INVALID_ARGUMENT",
+        `label "${key}": keys and values have at most ${LABEL_CHARS_MAX} characters, keys at least one`,
+      );
     }
   }
   return Object.fromEntries(entries);

@@ -68,11 +68,20 @@ export class Catalogue {
   find(ref: AppRef): AppRow {
     const named = this.apps().filter((app) => app.namespace === ref.namespace && app.name === ref.name);
     const { id } = ref;
-    const found = id === undefined ? named.filter((app) => app.deletedAt === undefined) : named.filter((app) => app.id.startsWith(id));
+    const found =
+      id === undefined
+        ? named.filter((app) => app.deletedAt === undefined)
+        : named.filter((app) => app.id.startsWith(id));
     const [first, second] = found;
-    if (second !== undefined) throw new TidemarkError("INVALID_ARGUMENT", `"${formatAppRef(ref)}" means several apps: give more digits of the id`);
+    if (second !== undefined)
+      throw new TidemarkError(
+        "INVALID_ARGUMENT",
+        `"${formatAppRef(ref)}" means several apps: give more digits of the id`,
+      );
     if (first !== undefined) return first;
-    const deleted = named.filter((app) => app.deletedAt !== undefined).map((app) => `${app.name}@${app.id.slice(0, 8)}`);
+    const deleted = named
+      .filter((app) => app.deletedAt !== undefined)
+      .map((app) => `${app.name}@${app.id.slice(0, 8)}`);
     const hint = deleted.length === 0 ? "see `tidemark app list`" : `deleted ones of that name: ${deleted.join(", ")}`;
     throw new TidemarkError("NOT_FOUND", `there is no app "${formatAppRef(ref)}": ${hint}`);
   }
@@ -96,16 +105,31 @@ export class Catalogue {
     if (live && (name !== app.name || app.deletedAt !== undefined)) this.refuseTakenName(app.namespace, name);
     const { deletedAt, ...rest } = app;
     const deleted = change.deleted === undefined ? deletedAt : change.deleted ? this.#core.clock.now() : undefined;
-    const row = { ...rest, name, labels: change.labels ?? app.labels, ...(deleted === undefined ? {} : { deletedAt: deleted }) };
-    const op = change.deleted === undefined ? RECORD_OP.APP_UPDATE : change.deleted ? RECORD_OP.APP_DELETE : RECORD_OP.APP_UNDELETE;
+    const row = {
+      ...rest,
+      name,
+      labels: change.labels ?? app.labels,
+      ...(deleted === undefined ? {} : { deletedAt: deleted }),
+    };
+    const op =
+      change.deleted === undefined
+        ? RECORD_OP.APP_UPDATE
+        : change.deleted
+          ? RECORD_OP.APP_DELETE
+          : RECORD_OP.APP_UNDELETE;
     return this.#putApp(row, op, context);
   }
 
   refuseTakenName(namespace: string, name: string): void {
-    const taken = this.apps().some((app) => app.namespace === namespace && app.name === name && app.deletedAt === undefined);
+    const taken = this.apps().some(
+      (app) => app.namespace === namespace && app.name === name && app.deletedAt === undefined,
+    );
     if (!taken) return;
     const written = formatAppRef({ namespace, name });
-    throw new TidemarkError("ALREADY_EXISTS", `there is already an app "${written}": choose another name, or delete or rename that one`);
+    throw new TidemarkError(
+      "ALREADY_EXISTS",
+      `there is already an app "${written}": choose another name, or delete or rename that one`,
+    );
   }
 
   #putApp(row: AppRow, op: RecordOp, context: RequestContext): AppRow {

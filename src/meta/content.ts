@@ -31,7 +31,10 @@ export type Chunk = {
 };
 
 /** Splits [offset, offset + length) at chunk borders. */
-export function chunkPieces(offset: bigint, length: bigint): { chunk: number; from: number; to: number; skip: bigint }[] {
+export function chunkPieces(
+  offset: bigint,
+  length: bigint,
+): { chunk: number; from: number; to: number; skip: bigint }[] {
   const pieces: { chunk: number; from: number; to: number; skip: bigint }[] = [];
   let at = offset;
   const end = offset + length;
@@ -125,7 +128,12 @@ export class ContentMap {
   }
 
   /** Tells that [from, to) of the content became a hole. Answers the loaded chunks whose checkpoint is due, if no slice follows in the record. */
-  cut(content: ContentId, from: bigint, to: bigint, fileSize: bigint): { readonly chunk: number; readonly extents: readonly Extent[] }[] {
+  cut(
+    content: ContentId,
+    from: bigint,
+    to: bigint,
+    fileSize: bigint,
+  ): { readonly chunk: number; readonly extents: readonly Extent[] }[] {
     const end = to < fileSize ? to : fileSize;
     if (end <= from) return [];
     // A cut over a huge sparse file passes over more chunks than are cached: forget instead of walking.
@@ -139,7 +147,8 @@ export class ContentMap {
       if (state === undefined) continue;
       state.list.cut(piece.from, piece.to);
       state.slices++;
-      if (state.slices < Math.max(CHECKPOINT_SLICES_MIN, state.list.count / 2) || due.length === CUT_CHECKPOINTS_MAX) continue;
+      if (state.slices < Math.max(CHECKPOINT_SLICES_MIN, state.list.count / 2) || due.length === CUT_CHECKPOINTS_MAX)
+        continue;
       state.slices = 0;
       due.push({ chunk: piece.chunk, extents: state.list.extents });
     }
@@ -197,7 +206,8 @@ export class ContentMap {
       for (const row of rows) {
         const lsn = lsnAtEnd(row.key);
         // A cut of the same record comes first.
-        while (nextCut < cuts.length && (cuts[nextCut] as Cut).lsn <= lsn) applyCut(list, cuts[nextCut++] as Cut, chunk);
+        while (nextCut < cuts.length && (cuts[nextCut] as Cut).lsn <= lsn)
+          applyCut(list, cuts[nextCut++] as Cut, chunk);
         for (const extent of decodeExtents(row.value)) list.insert(extent);
         slices++;
       }

@@ -36,7 +36,11 @@ export function addToCounters(counters: Counters, rows: readonly RowOp[]): void 
 
 /** The `A` row: applied LSN and the totals at it. */
 export function encodeApplied(lsn: number, counters: Counters): Buffer {
-  return new ByteWriter(32).u64(lsn).big64(BigInt.asUintN(64, counters.liveBytes)).u64(Math.max(0, counters.inodeCount)).finish();
+  return new ByteWriter(32)
+    .u64(lsn)
+    .big64(BigInt.asUintN(64, counters.liveBytes))
+    .u64(Math.max(0, counters.inodeCount))
+    .finish();
 }
 
 export function decodeApplied(value: Buffer): { lsn: number; counters: Counters } {

@@ -109,7 +109,12 @@ export type RestoreKind = keyof typeof RESTORE_KIND;
 
 const RESTORE_KINDS = Object.keys(RESTORE_KIND) as RestoreKind[];
 
-export type RestoreDetail = { readonly ino: number; readonly parent: number; readonly name: Buffer; readonly kind: RestoreKind };
+export type RestoreDetail = {
+  readonly ino: number;
+  readonly parent: number;
+  readonly name: Buffer;
+  readonly kind: RestoreKind;
+};
 
 export function restoreDetail(detail: RestoreDetail): Buffer {
   return putName(start().u40(detail.ino).u40(detail.parent), detail.name).u8(RESTORE_KIND[detail.kind]).finish();

@@ -175,12 +175,18 @@ export class Engine implements MetadataApi {
 
   /** Notes that the mount's kernel is being told of the inode. */
   #held(context: RequestContext, inode: ReplyMap["lookup"], at = Number.MAX_SAFE_INTEGER): ReplyMap["lookup"] {
-    if (context.actor.mountId !== 0 && at === Number.MAX_SAFE_INTEGER) this.core.holders.hold(context.actor.mountId, inode.ino);
+    if (context.actor.mountId !== 0 && at === Number.MAX_SAFE_INTEGER)
+      this.core.holders.hold(context.actor.mountId, inode.ino);
     return inode;
   }
 
-  #heldAll(context: RequestContext, reply: ReplyMap["readdir"], request: ReadRequest & { op: "readdir" }): ReplyMap["readdir"] {
-    if (request.plus) for (const entry of reply.entries) if (entry.inode !== undefined) this.#held(context, entry.inode, request.at);
+  #heldAll(
+    context: RequestContext,
+    reply: ReplyMap["readdir"],
+    request: ReadRequest & { op: "readdir" },
+  ): ReplyMap["readdir"] {
+    if (request.plus)
+      for (const entry of reply.entries) if (entry.inode !== undefined) this.#held(context, entry.inode, request.at);
     return reply;
   }
 

@@ -132,4 +132,3 @@ export function decodeOrphan(value: Buffer): { readonly since: Lsn; readonly mou
   for (let index = 0; index < count; index++) mounts.push(reader.u32() as MountId);
   return { since, mounts };
 }
-

@@ -17,7 +17,8 @@ function mix(bytes: Uint8Array, seed: number): number {
   let hash = seed | 0;
   const length = bytes.length;
   for (let at = 0; at < length; at += 4) {
-    let word = (bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8) | ((bytes[at + 2] ?? 0) << 16) | ((bytes[at + 3] ?? 0) << 24);
+    let word =
+      (bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8) | ((bytes[at + 2] ?? 0) << 16) | ((bytes[at + 3] ?? 0) << 24);
     word = Math.imul(word, 0xcc9e_2d51);
     word = (word << 15) | (word >>> 17);
     hash ^= Math.imul(word, 0x1b87_3593);

@@ -111,7 +111,9 @@ export class OpenApp {
         await Promise.all([applier.nextBatch(), journal.sync(core.lastLsn)]);
       },
       onClose: async () => {
-        await journal.sync(core.lastLsn).catch((error: unknown) => log.error("the last sync failed", { error: String(error) }));
+        await journal
+          .sync(core.lastLsn)
+          .catch((error: unknown) => log.error("the last sync failed", { error: String(error) }));
         stop();
         await applier.close();
         await journal.close();

@@ -27,4 +27,3 @@ export class RecentResults {
     return this.#young.get(key) ?? this.#old.get(key);
   }
 }
-

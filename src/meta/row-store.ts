@@ -26,7 +26,12 @@ type Entry = { value: Buffer | null; lsn: number };
 /** Pending rows of one table: points in a map; order is made when a range asks for it. */
 type PendingTable = { readonly rows: Map<string, Entry>; sorted: string[]; unsorted: string[]; stale: number };
 
-type PendingRecord = { readonly lsn: number; readonly keys: readonly string[]; readonly rows: readonly RowOp[]; readonly bytes: number };
+type PendingRecord = {
+  readonly lsn: number;
+  readonly keys: readonly string[];
+  readonly rows: readonly RowOp[];
+  readonly bytes: number;
+};
 
 /** Estimated memory of a pending row beside its bytes: string, map slot, entry, queue slot. */
 const ROW_OVERHEAD_BYTES = 200;

@@ -41,7 +41,14 @@ export const INODE_CONTENT_OFFSET = INODE_ALLOCATED_OFFSET + 8 + 4 * 12;
 
 export function encodeInode(inode: InodeRow): Buffer {
   scratch.reset();
-  scratch.u64(inode.since).u32(inode.generation).u32(inode.mode).u32(inode.uid).u32(inode.gid).u32(inode.nlink).u32(inode.rdev);
+  scratch
+    .u64(inode.since)
+    .u32(inode.generation)
+    .u32(inode.mode)
+    .u32(inode.uid)
+    .u32(inode.gid)
+    .u32(inode.nlink)
+    .u32(inode.rdev);
   scratch.big64(inode.size).big64(inode.allocatedBytes);
   putTime(scratch, inode.atime);
   putTime(scratch, inode.mtime);

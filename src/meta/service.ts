@@ -23,7 +23,12 @@ export type ServiceOptions = {
   /** 16 random bytes as hex. */
   readonly newId: () => string;
   /** How rows get into the KV; absent: in this process. */
-  readonly backend?: (app: { readonly appId: AppId; readonly slot: number; readonly folder: string; readonly store: RowStore }) => ApplyBackend;
+  readonly backend?: (app: {
+    readonly appId: AppId;
+    readonly slot: number;
+    readonly folder: string;
+    readonly store: RowStore;
+  }) => ApplyBackend;
   readonly journalLimits?: Partial<JournalLimits>;
   /** Space for what must work on a full disk. */
   readonly reserve?: SpaceReserve;
@@ -125,7 +130,10 @@ export class MetadataService {
     const nowMs = this.#options.clock.monotonicMs();
     if (this.#space === undefined || nowMs - this.#space.atMs > DISK_SPACE_MS) {
       const stat = statfsSync(this.#options.folder, { bigint: true });
-      this.#space = { atMs: nowMs, space: { totalBytes: stat.blocks * stat.bsize, freeBytes: stat.bavail * stat.bsize } };
+      this.#space = {
+        atMs: nowMs,
+        space: { totalBytes: stat.blocks * stat.bsize, freeBytes: stat.bavail * stat.bsize },
+      };
     }
     return this.#space.space;
   }

@@ -1,14 +1,14 @@
+import { ByteWriter } from "../base/bytes.ts";
+import type { Timestamp } from "../base/clock.ts";
 import { TidemarkError } from "../domain/errors.ts";
 import type { ContentId, InodeId, Lsn, ShareId } from "../domain/ids.ts";
 import { S_IFDIR } from "../domain/inode.ts";
 import type { RequestContext } from "../domain/metadata-api.ts";
 import { RECORD_OP, type RecordOp } from "../domain/record-op.ts";
-import type { Timestamp } from "../base/clock.ts";
 import type { EngineCore } from "./core.ts";
 import { plainKey, prefixEnd, TABLE } from "./keys.ts";
 import { decodeJson, encodeJson } from "./rows.ts";
 import type { Transaction } from "./transaction.ts";
-import { ByteWriter } from "../base/bytes.ts";
 
 /** A share as its app's journal keeps it. `deletedAt` is there while it is deleted. */
 export type ShareRow = {
@@ -38,7 +38,10 @@ export function sharesAt(core: EngineCore, at: Lsn): ShareRow[] {
 
 function shareBefore(core: EngineCore, id: ShareId, at: Lsn): ShareRow | undefined {
   const prefix = plainKey(TABLE.SHARE_PAST, Buffer.from(id, "hex"));
-  const gte = new ByteWriter(32).bytes(prefix).u64(at + 1).finish();
+  const gte = new ByteWriter(32)
+    .bytes(prefix)
+    .u64(at + 1)
+    .finish();
   const row = core.store.range({ gte, lt: prefixEnd(prefix), limit: 1 })[0];
   if (row === undefined) return undefined;
   const share = decodeJson<ShareRow>(row.value);
@@ -102,7 +105,10 @@ export function updateShare(
     since: tx.lsn,
     ...(deleted === undefined ? {} : { deletedAt: deleted }),
   };
-  const past = new ByteWriter(32).bytes(plainKey(TABLE.SHARE_PAST, Buffer.from(share.id, "hex"))).u64(tx.lsn).finish();
+  const past = new ByteWriter(32)
+    .bytes(plainKey(TABLE.SHARE_PAST, Buffer.from(share.id, "hex")))
+    .u64(tx.lsn)
+    .finish();
   tx.row(shareKey(share.id), encodeJson(next));
   tx.row(past, encodeJson(share));
   as?.also(tx);

@@ -11,15 +11,14 @@ import { dentryCacheKey, type EngineCore, INODES_RESERVED, NEXT_INODE } from "./
 import { encodeOrphan } from "./holders.ts";
 import * as keys from "./keys.ts";
 import {
-
   decodeSince,
+  type Extent,
   encodeCut,
   encodeDentry,
   encodeExtents,
   encodeInode,
   encodeLsn,
   encodeSince,
-  type Extent,
   type InodeRow,
 } from "./rows.ts";
 
@@ -141,7 +140,11 @@ export class Transaction {
   removeXattrs(inode: InodeRow): void {
     if (inode.xattrCount === 0) return;
     const prefix = keys.inoPrefix(keys.TABLE.XATTR, inode.ino);
-    for (const row of this.#core.store.range({ gte: prefix, lt: keys.prefixEnd(prefix), limit: inode.xattrCount + 1 })) {
+    for (const row of this.#core.store.range({
+      gte: prefix,
+      lt: keys.prefixEnd(prefix),
+      limit: inode.xattrCount + 1,
+    })) {
       const name = row.key.subarray(prefix.length) as Buffer;
       this.#pastXattr(inode.ino, name, row.value);
       this.#row(row.key, null);
@@ -167,7 +170,10 @@ export class Transaction {
   // --- content -------------------------------------------------------------------------------------------------------
 
   /** Where this record's data will be. Call it before making extents of it. */
-  place(dataLength: number, options: { readonly useReserve?: boolean } = {}): { readonly segment: number; readonly dataStart: number } {
+  place(
+    dataLength: number,
+    options: { readonly useReserve?: boolean } = {},
+  ): { readonly segment: number; readonly dataStart: number } {
     assert(this.#place === undefined, "placed twice");
     const place = this.#core.journal.place(dataLength, BODY_BYTES_ESTIMATE, options);
     this.#place = place;
@@ -201,7 +207,11 @@ export class Transaction {
    * Makes [from, to) a hole, before the extents of this record. At most one call. `alone`: the record adds no extents, so that a checkpoint of the chunk may be due
    * with it: a file that is only punched must not grow slower to load for ever.
    */
-  cut(content: ContentId, range: { readonly from: bigint; readonly to: bigint; readonly alone: boolean }, fileSize: bigint): void {
+  cut(
+    content: ContentId,
+    range: { readonly from: bigint; readonly to: bigint; readonly alone: boolean },
+    fileSize: bigint,
+  ): void {
     const { from, to, alone } = range;
     if (content === 0 || from >= to) return;
     this.#row(keys.cutKey(content, this.lsn), encodeCut(from, to));
@@ -255,7 +265,11 @@ export class Transaction {
    * Appends the record and makes it visible. Throws FsError ENOSPC or EIO with nothing changed.
    * `useReserve`: the operation gives space back, so it may use what is kept for a full disk.
    */
-  commit(op: RecordOp, detail: Buffer, options: { readonly data?: Uint8Array; readonly useReserve?: boolean } = {}): Lsn {
+  commit(
+    op: RecordOp,
+    detail: Buffer,
+    options: { readonly data?: Uint8Array; readonly useReserve?: boolean } = {},
+  ): Lsn {
     const core = this.#core;
     this.#finishRows();
     const data = options.data ?? null;
@@ -287,7 +301,10 @@ export class Transaction {
     }
     if (this.#nextInode > core.inodesReservedTo) {
       const reservedTo = Math.min(this.#nextInode + INODES_RESERVED, INODE_ID_MAX + 1);
-      this.#row(keys.plainKey(keys.TABLE.COUNTER, NEXT_INODE), new ByteWriter(8).u40(Math.min(reservedTo, INODE_ID_MAX)).finish());
+      this.#row(
+        keys.plainKey(keys.TABLE.COUNTER, NEXT_INODE),
+        new ByteWriter(8).u40(Math.min(reservedTo, INODE_ID_MAX)).finish(),
+      );
       this.#reservedTo = reservedTo;
     }
     const indexed = core.timeIndexRow(this.time);
@@ -322,4 +339,3 @@ export class Transaction {
     this.#rows.push({ key, value });
   }
 }
-

@@ -26,7 +26,9 @@ export class TestService {
   }
 
   /** A service with app "shop", share "files", mounted; answers the mount point. */
-  static async withShare(options: ConstructorParameters<typeof TestService>[0] = {}): Promise<{ service: TestService; mount: string }> {
+  static async withShare(
+    options: ConstructorParameters<typeof TestService>[0] = {},
+  ): Promise<{ service: TestService; mount: string }> {
     const service = new TestService(options);
     await service.start();
     await service.cli("app", "create", "shop");
@@ -40,9 +42,13 @@ export class TestService {
   }
 
   async start(): Promise<void> {
-    const child = spawn(process.execPath, [MAIN, "--data", this.dataFolder, "serve", ...(this.#options.serveArgs ?? [])], {
-      stdio: ["ignore", "ignore", "pipe"],
-    });
+    const child = spawn(
+      process.execPath,
+      [MAIN, "--data", this.dataFolder, "serve", ...(this.#options.serveArgs ?? [])],
+      {
+        stdio: ["ignore", "ignore", "pipe"],
+      },
+    );
     this.#child = child;
     await new Promise<void>((resolve, reject) => {
       const timer = setTimeout(() => reject(new Error(`the service did not start:\n${this.#log}`)), START_TIMEOUT_MS);

@@ -1,5 +1,5 @@
-import { accessSync, constants, existsSync } from "node:fs";
 import { spawnSync } from "node:child_process";
+import { accessSync, constants, existsSync } from "node:fs";
 
 /** Why tests with the real kernel mount can't run on this machine; undefined when they can. */
 function missingForMounts(): string | undefined {
@@ -22,7 +22,10 @@ export function hasCommand(command: string): boolean {
  * Whether the tests of a file must be skipped because the machine lacks a part; says which. In CI nothing is skipped: there the lack fails.
  */
 export function skipWithout(...commands: readonly string[]): boolean {
-  const missing = [missingForMounts(), ...commands.filter((command) => !hasCommand(command)).map((command) => `${command} is not installed`)];
+  const missing = [
+    missingForMounts(),
+    ...commands.filter((command) => !hasCommand(command)).map((command) => `${command} is not installed`),
+  ];
   const reasons = missing.filter((reason) => reason !== undefined);
   if (reasons.length === 0) return false;
   if (process.env["CI"] !== undefined) throw new Error(`tests can't run here: ${reasons.join("; ")}`);

@@ -38,7 +38,9 @@ export async function run(command: string, args: readonly string[], options: Run
     child.on("close", (code) => resolve(code));
   });
   if (status !== 0 && options.anyStatus !== true) {
-    throw new Error(`${command} ${args.join(" ")} ended with ${status}:\n${stdout.slice(-4000)}\n${stderr.slice(-4000)}`);
+    throw new Error(
+      `${command} ${args.join(" ")} ended with ${status}:\n${stdout.slice(-4000)}\n${stderr.slice(-4000)}`,
+    );
   }
   return { status, stdout, stderr };
 }

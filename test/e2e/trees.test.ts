@@ -24,7 +24,9 @@ describe.skipIf(skipped)("real trees", { timeout: SLOW_TEST_MS }, () => {
     await shell(`cp -a /usr/include ${mount}/include`);
     expect((await shell(`${DIFFERENCES} /usr/include/ ${mount}/include/`)).stdout).toBe("");
     const at = await service.lastLsn();
-    await shell(`cd ${mount}/include && find . -name 'x*.h' -delete && find . -name 's*.h' | xargs -I{} sh -c 'echo changed >> {}' && chmod -R g+w . && mv linux elsewhere`);
+    await shell(
+      `cd ${mount}/include && find . -name 'x*.h' -delete && find . -name 's*.h' | xargs -I{} sh -c 'echo changed >> {}' && chmod -R g+w . && mv linux elsewhere`,
+    );
     const view = await service.mount("shop/files", "past", "--at", `lsn:${at}`);
     expect((await shell(`${DIFFERENCES} /usr/include/ ${view}/include/`)).stdout).toBe("");
     expect((await shell(`${DIFFERENCES} /usr/include/ ${mount}/include/ | wc -l`)).stdout.trim()).not.toBe("0");
@@ -32,7 +34,9 @@ describe.skipIf(skipped)("real trees", { timeout: SLOW_TEST_MS }, () => {
   });
 
   test("a tree unpacked with tar passes tar --compare, now and in a view", async () => {
-    await shell(`tar -C /usr/share -cf ${service.folder}/doc.tar --numeric-owner perl5 bash-completion 2>/dev/null || true`);
+    await shell(
+      `tar -C /usr/share -cf ${service.folder}/doc.tar --numeric-owner perl5 bash-completion 2>/dev/null || true`,
+    );
     await shell(`mkdir ${mount}/share && tar -C ${mount}/share -xpf ${service.folder}/doc.tar --numeric-owner`);
     await shell(`tar -C ${mount}/share --compare --numeric-owner -f ${service.folder}/doc.tar`);
     const at = await service.lastLsn();
@@ -50,14 +54,24 @@ describe.skipIf(skipped)("real trees", { timeout: SLOW_TEST_MS }, () => {
       setfattr -n user.colour -v blue a && setfacl -m u:1234:rw a && mkdir d && setfacl -d -m g:55:rwx d && touch d/inherits
       touch "$(printf 'new\\nline')" "$(printf '\\xff\\xfe')" ' leading' "$(printf 'x%.0s' $(seq 255))"
       touch -d '1905-01-02 03:04:05.123456789' old && touch -d '2500-06-07' new && chown 4000000000:77 a && chmod 4751 a`);
-    const before = (await shell(`cd ${mount}/odd && find . -printf '%P|%y|%m|%U|%G|%n|%s|%T@|%l\\n' | sort && getfacl -nR . 2>/dev/null && getfattr -dR -m - . && stat -c '%n %t %T' null disk && md5sum a b`)).stdout;
+    const before = (
+      await shell(
+        `cd ${mount}/odd && find . -printf '%P|%y|%m|%U|%G|%n|%s|%T@|%l\\n' | sort && getfacl -nR . 2>/dev/null && getfattr -dR -m - . && stat -c '%n %t %T' null disk && md5sum a b`,
+      )
+    ).stdout;
     const at = await service.lastLsn();
     await shell(`rm -rf ${mount}/odd`);
     const view = await service.mount("shop/files", "past-odd", "--at", `lsn:${at}`);
-    const then = (await shell(`cd ${view}/odd && find . -printf '%P|%y|%m|%U|%G|%n|%s|%T@|%l\\n' | sort && getfacl -nR . 2>/dev/null && getfattr -dR -m - . && stat -c '%n %t %T' null disk && md5sum a b`)).stdout;
+    const then = (
+      await shell(
+        `cd ${view}/odd && find . -printf '%P|%y|%m|%U|%G|%n|%s|%T@|%l\\n' | sort && getfacl -nR . 2>/dev/null && getfattr -dR -m - . && stat -c '%n %t %T' null disk && md5sum a b`,
+      )
+    ).stdout;
     expect(then).toBe(before);
     expect(before).toContain("sparse|f|644|0|0|1|1099511627776");
-    expect((await shell(`cd ${view}/odd && dd if=sparse bs=1 skip=500000000000 count=3 status=none`)).stdout).toBe("end");
+    expect((await shell(`cd ${view}/odd && dd if=sparse bs=1 skip=500000000000 count=3 status=none`)).stdout).toBe(
+      "end",
+    );
     await service.umount(view);
   });
 

@@ -1,3 +1,4 @@
+import { spawn } from "node:child_process";
 import type { Log } from "../../base/log.ts";
 import type { CallOptions } from "../../domain/admin-call.ts";
 import { PAGE_ITEMS_MAX } from "../../domain/admin-call.ts";
@@ -99,6 +100,16 @@ export class Mounts implements MountApi {
   shareMounted(appId: AppId, shareId: ShareId): string | undefined {
     const rows = this.#parts.service.catalogue.mounts();
     return rows.find((row) => row.appId === appId && row.shareId === shareId && row.at === undefined)?.target;
+  }
+
+  /**
+   * Writes back what programs changed through memory maps on the app's mounts. In processes of their own: whoever opens a path of a mount waits
+   * for our answers, and this process must not wait for itself.
+   */
+  async writeBack(appId: AppId): Promise<void> {
+    const rows = [...this.#active.values()].map(({ row }) => row);
+    const live = rows.filter((row) => row.appId === appId && row.at === undefined && !row.readOnly);
+    await Promise.all(live.map((row) => syncFileSystem(row.target)));
   }
 
   /** Resolves when the kernels of all mounts have been told of every change made until now. Never to be awaited by an answer to a mount. */
@@ -241,4 +252,15 @@ export class Mounts implements MountApi {
       since: row.since,
     };
   }
+}
+
+/** sync(1) -f: syncfs(2), which writes the dirty pages of a mount as WRITE requests. Throws UNAVAILABLE when it fails. */
+function syncFileSystem(target: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const child = spawn("sync", ["-f", "--", target], { stdio: "ignore" });
+    const failed = (why: string): void =>
+      reject(new TidemarkError("UNAVAILABLE", `the pages of "${target}" could not be written back: ${why}`));
+    child.once("error", (error) => failed(error.message));
+    child.once("exit", (code) => (code === 0 ? resolve() : failed(`sync ended with ${code}`)));
+  });
 }

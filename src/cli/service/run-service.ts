@@ -147,7 +147,7 @@ function adminApi({ options, service, mounts, log, folder }: Parts): {
   });
   const api = {
     catalogue,
-    snapshots: new Snapshots(parts),
+    snapshots: new Snapshots({ ...parts, syncMounts: (app) => mounts.writeBack(app.id) }),
     mounts,
     reading: new Reading(parts),
     history: new History(parts),

@@ -134,23 +134,25 @@ export class RequestFrame {
 
   /** The supplementary groups of the caller that the kernel chose to tell (with FUSE_CREATE_SUPP_GROUP: the parent's group, if the caller is in it). */
   supplementaryGids(): readonly number[] {
-    let at = this.#end;
-    while (at + 8 <= this.#frameEnd) {
-      const size = this.#wire.u32(at);
-      if (size < 8 || size > this.#frameEnd - at) throw new MalformedFrameError("extension is longer than its frame");
-      if (this.#wire.u32(at + 4) === EXTENSION_GROUPS) return this.#groups(at + 8, at + size);
-      at += (size + 7) & ~7;
+    if (this.#end === this.#frameEnd) return NO_GIDS;
+    // Extensions follow a name of any length without padding: they are not aligned in the buffer, so their words are copied out.
+    const words = new Uint32Array(Uint8Array.from(this.#wire.bytes.subarray(this.#end, this.#frameEnd)).buffer);
+    let at = 0;
+    while (at + 2 <= words.length) {
+      const size = words[at] as number;
+      if (size < 8 || at + size / 4 > words.length) throw new MalformedFrameError("extension is longer than its frame");
+      if (words[at + 1] === EXTENSION_GROUPS) return groupsOf(words.subarray(at + 2, at + Math.floor(size / 4)));
+      at += ((size + 7) & ~7) / 4;
     }
     return NO_GIDS;
   }
+}
 
-  #groups(at: number, end: number): readonly number[] {
-    const count = at + 4 <= end ? this.#wire.u32(at) : 0;
-    if (count > (end - at) / 4 - 1) throw new MalformedFrameError("group list is longer than its extension");
-    const gids: number[] = [];
-    for (let index = 0; index < count; index++) gids.push(this.#wire.u32(at + 4 + index * 4));
-    return gids;
-  }
+/** `struct fuse_supp_groups`: a count, then as many ids. */
+function groupsOf(words: Uint32Array): readonly number[] {
+  const count = words[0] ?? 0;
+  if (count > words.length - 1) throw new MalformedFrameError("group list is longer than its extension");
+  return [...words.subarray(1, 1 + count)];
 }
 
 const NO_GIDS: readonly number[] = [];

@@ -1,6 +1,18 @@
 import { FsError } from "../../domain/errors.ts";
 import type { ContentId, InodeId, Lsn } from "../../domain/ids.ts";
-import { isDirectory, isRegular, S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK, S_ISGID } from "../../domain/inode.ts";
+import {
+  isDirectory,
+  isRegular,
+  S_IFBLK,
+  S_IFCHR,
+  S_IFDIR,
+  S_IFIFO,
+  S_IFLNK,
+  S_IFMT,
+  S_IFREG,
+  S_IFSOCK,
+  S_ISGID,
+} from "../../domain/inode.ts";
 import type { RequestContext, WriteRequest } from "../../domain/metadata-api.ts";
 import { RECORD_OP, type RecordOp } from "../../domain/record-op.ts";
 import { ACL_ACCESS, ACL_DEFAULT, decodeAcl, encodeAcl, inheritAcl } from "../acl.ts";
@@ -26,12 +38,9 @@ export function mknod(core: EngineCore, request: WriteRequest & { op: "mknod" },
   return addNew(core, context, request, draft, RECORD_OP.MKNOD);
 }
 
-export function create(
-  core: EngineCore,
-  request: WriteRequest & { op: "create" },
-  context: RequestContext,
-): InodeRow {
-  const existing = request.name.length > 0 && request.name.length < 256 ? core.dentry(request.parent, request.name) : undefined;
+export function create(core: EngineCore, request: WriteRequest & { op: "create" }, context: RequestContext): InodeRow {
+  const existing =
+    request.name.length > 0 && request.name.length < 256 ? core.dentry(request.parent, request.name) : undefined;
   if (existing !== undefined && !request.exclusive) return openExisting(core, existing.ino, request.truncate, context);
   const draft = { mode: (request.mode & 0o7777) | S_IFREG, umask: request.umask };
   return addNew(core, context, request, draft, RECORD_OP.CREATE);
@@ -50,7 +59,11 @@ export function mkdir(core: EngineCore, request: WriteRequest & { op: "mkdir" },
   return addNew(core, context, request, draft, RECORD_OP.MKDIR);
 }
 
-export function symlink(core: EngineCore, request: WriteRequest & { op: "symlink" }, context: RequestContext): InodeRow {
+export function symlink(
+  core: EngineCore,
+  request: WriteRequest & { op: "symlink" },
+  context: RequestContext,
+): InodeRow {
   if (request.target.length === 0) throw FsError.of("ENOENT");
   if (request.target.length > TARGET_BYTES_MAX) throw FsError.of("ENAMETOOLONG");
   const draft = { mode: S_IFLNK | 0o777, umask: 0, target: Buffer.from(request.target) };
@@ -58,7 +71,11 @@ export function symlink(core: EngineCore, request: WriteRequest & { op: "symlink
 }
 
 /** O_TMPFILE: an inode without a name, which ends when the kernel lets go of it or gets one by link. */
-export function tmpfile(core: EngineCore, request: WriteRequest & { op: "tmpfile" }, context: RequestContext): InodeRow {
+export function tmpfile(
+  core: EngineCore,
+  request: WriteRequest & { op: "tmpfile" },
+  context: RequestContext,
+): InodeRow {
   const parent = core.directory(request.parent);
   const tx = core.begin(context);
   const made = newInode(core, tx, parent, { mode: (request.mode & 0o7777) | S_IFREG, umask: request.umask });

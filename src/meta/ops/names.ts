@@ -1,7 +1,13 @@
 import { FsError } from "../../domain/errors.ts";
 import { type InodeId, LIVE } from "../../domain/ids.ts";
 import { type Dentry, isDirectory, S_IFCHR, S_IFMT } from "../../domain/inode.ts";
-import { RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT, type RequestContext, type WriteRequest } from "../../domain/metadata-api.ts";
+import {
+  RENAME_EXCHANGE,
+  RENAME_NOREPLACE,
+  RENAME_WHITEOUT,
+  type RequestContext,
+  type WriteRequest,
+} from "../../domain/metadata-api.ts";
 import { RECORD_OP } from "../../domain/record-op.ts";
 import { checkName, type EngineCore } from "../core.ts";
 import { nameDetail, renameDetail } from "../detail.ts";
@@ -90,7 +96,8 @@ const KNOWN_FLAGS = RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT;
 export function rename(core: EngineCore, request: WriteRequest & { op: "rename" }, context: RequestContext): undefined {
   const { parent, name, newParent, newName, flags } = request;
   if ((flags & ~KNOWN_FLAGS) !== 0) throw FsError.of("EINVAL");
-  if ((flags & RENAME_EXCHANGE) !== 0 && (flags & (RENAME_NOREPLACE | RENAME_WHITEOUT)) !== 0) throw FsError.of("EINVAL");
+  if ((flags & RENAME_EXCHANGE) !== 0 && (flags & (RENAME_NOREPLACE | RENAME_WHITEOUT)) !== 0)
+    throw FsError.of("EINVAL");
   checkName(newName);
   const source = existing(core, parent, name);
   const target = core.directory(newParent);

@@ -71,7 +71,10 @@ function regular(core: EngineCore, ino: InodeId, at: Lsn): InodeRow {
   return inode;
 }
 
-export function read(core: EngineCore, request: ReadRequest & { op: "read" }): readonly Uint8Array[] | Promise<readonly Uint8Array[]> {
+export function read(
+  core: EngineCore,
+  request: ReadRequest & { op: "read" },
+): readonly Uint8Array[] | Promise<readonly Uint8Array[]> {
   const { offset, at } = request;
   const inode = regular(core, request.ino, at);
   if (offset < 0n || request.length < 0 || request.length > WRITE_BYTES_MAX) throw FsError.of("EINVAL");

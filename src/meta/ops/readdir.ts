@@ -44,7 +44,11 @@ function after(cookie: bigint): keys.NameHash {
 }
 
 /** Names that are there now and were at `at`, after the cookie: at least `limit`, unless there are no more; names of equal hash stay together. */
-function listNow(core: EngineCore, request: ReadRequest & { op: "readdir" }, limit: number): { entries: Listed[]; end: boolean } {
+function listNow(
+  core: EngineCore,
+  request: ReadRequest & { op: "readdir" },
+  limit: number,
+): { entries: Listed[]; end: boolean } {
   const { ino, at } = request;
   const entries: Listed[] = [];
   const lt = keys.prefixEnd(keys.inoPrefix(keys.TABLE.DENTRY, ino));
@@ -56,7 +60,8 @@ function listNow(core: EngineCore, request: ReadRequest & { op: "readdir" }, lim
       if (dentry.since > at) continue;
       const entry = { ...hashAndName(row.key, HASH_OFFSET), dentry };
       const previous = entries.at(-1);
-      if (entries.length >= limit && previous !== undefined && !sameHash(previous.hash, entry.hash)) return { entries, end: false };
+      if (entries.length >= limit && previous !== undefined && !sameHash(previous.hash, entry.hash))
+        return { entries, end: false };
       entries.push(entry);
     }
     const last = rows.at(-1);

@@ -13,7 +13,11 @@ import type { Transaction } from "../transaction.ts";
 export const CAPABILITY = Buffer.from("security.capability");
 
 /** chmod, chown, truncate, utimens: what `set` names, in one record. */
-export function setattr(core: EngineCore, request: WriteRequest & { op: "setattr" }, context: RequestContext): InodeRow {
+export function setattr(
+  core: EngineCore,
+  request: WriteRequest & { op: "setattr" },
+  context: RequestContext,
+): InodeRow {
   const { set } = request;
   const before = core.inode(request.ino);
   const mask = maskOf(set);

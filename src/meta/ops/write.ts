@@ -1,5 +1,5 @@
 import { FsError } from "../../domain/errors.ts";
-import { type ContentId, type Lsn, LIVE } from "../../domain/ids.ts";
+import { type ContentId, LIVE, type Lsn } from "../../domain/ids.ts";
 import { isDirectory, isRegular, SIZE_BYTES_MAX } from "../../domain/inode.ts";
 import {
   FALLOC_KEEP_SIZE,
@@ -10,7 +10,7 @@ import {
   type WriteRequest,
 } from "../../domain/metadata-api.ts";
 import { RECORD_OP } from "../../domain/record-op.ts";
-import { chunkOffset, chunkPieces, CHUNK_BYTES } from "../content.ts";
+import { CHUNK_BYTES, chunkOffset, chunkPieces } from "../content.ts";
 import type { EngineCore } from "../core.ts";
 import { copyDetail, fallocateDetail, rangeDetail } from "../detail.ts";
 import type { Extent, InodeRow } from "../rows.ts";
@@ -66,7 +66,11 @@ export function write(core: EngineCore, request: WriteRequest & { op: "write" },
   const size = end > inode.size ? end : inode.size;
   const allocatedBytes = allocatedAfter(inode, size, length);
   const written = { ...inode, contentId, size, allocatedBytes, mtime: tx.time, ctime: tx.time };
-  tx.put(request.killPrivileges ? dropPrivileges(tx, written) : { ...written, xattrCount: inode.xattrCount + dropCapability(tx, inode) });
+  tx.put(
+    request.killPrivileges
+      ? dropPrivileges(tx, written)
+      : { ...written, xattrCount: inode.xattrCount + dropCapability(tx, inode) },
+  );
   tx.tellInode(inode.ino, true);
   tx.commit(RECORD_OP.WRITE, rangeDetail(inode.ino, offset, length), { data });
   return data.length;
@@ -77,7 +81,11 @@ function isUntouched(inode: InodeRow, chunk: number): boolean {
   return inode.contentId === 0 || chunkOffset(chunk) >= inode.size;
 }
 
-export function fallocate(core: EngineCore, request: WriteRequest & { op: "fallocate" }, context: RequestContext): undefined {
+export function fallocate(
+  core: EngineCore,
+  request: WriteRequest & { op: "fallocate" },
+  context: RequestContext,
+): undefined {
   const { mode, offset, length } = request;
   const punch = mode === (FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE);
   const zero = mode === FALLOC_ZERO_RANGE || mode === (FALLOC_ZERO_RANGE | FALLOC_KEEP_SIZE);
@@ -103,7 +111,11 @@ export function fallocate(core: EngineCore, request: WriteRequest & { op: "fallo
 }
 
 /** copy_file_range: the target's slices name the source's bytes. Answers the bytes copied, fewer at the end of the source or past the limits. */
-export function copyRange(core: EngineCore, request: WriteRequest & { op: "copyRange" }, context: RequestContext): bigint {
+export function copyRange(
+  core: EngineCore,
+  request: WriteRequest & { op: "copyRange" },
+  context: RequestContext,
+): bigint {
   const { sourceOffset, targetOffset, sourceAt } = request;
   const source = core.inodeAt(request.source, sourceAt);
   if (isDirectory(source.mode)) throw FsError.of("EISDIR");

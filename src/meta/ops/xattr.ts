@@ -24,7 +24,11 @@ export function checkXattrName(name: Buffer): void {
   if (name.length === namespace.length) throw FsError.of("EINVAL");
 }
 
-export function setxattr(core: EngineCore, request: WriteRequest & { op: "setxattr" }, context: RequestContext): undefined {
+export function setxattr(
+  core: EngineCore,
+  request: WriteRequest & { op: "setxattr" },
+  context: RequestContext,
+): undefined {
   const { name, value, flags } = request;
   const inode = core.inode(request.ino);
   checkXattrName(name);
@@ -60,7 +64,11 @@ function aclEffect(inode: InodeRow, name: Buffer, value: Buffer): { readonly mod
   return { mode: inode.mode, remove: false };
 }
 
-export function removexattr(core: EngineCore, request: WriteRequest & { op: "removexattr" }, context: RequestContext): undefined {
+export function removexattr(
+  core: EngineCore,
+  request: WriteRequest & { op: "removexattr" },
+  context: RequestContext,
+): undefined {
   const inode = core.inode(request.ino);
   checkXattrName(request.name);
   if (core.xattr(inode, request.name) === undefined) throw FsError.of("ENODATA");

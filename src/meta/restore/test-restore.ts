@@ -1,3 +1,4 @@
+import { crc32 } from "node:zlib";
 import { expect } from "vitest";
 import type { PlanAction, PlanSummary, RestoreRequest, RestoreResult } from "../../domain/admin-restore.ts";
 import type { Lsn } from "../../domain/ids.ts";
@@ -80,12 +81,18 @@ export async function describeTree(apps: TestApps, app: OpenApp, place: { share:
   return tree;
 }
 
+/** Asserts that two trees are equal; the message has only what differs. */
+export function expectSameTree(actual: Map<string, string>, expected: Map<string, string>): void {
+  const paths = [...new Set([...actual.keys(), ...expected.keys()])].filter((path) => actual.get(path) !== expected.get(path));
+  expect(paths.map((path) => `${path}: ${actual.get(path)}`)).toEqual(paths.map((path) => `${path}: ${expected.get(path)}`));
+}
+
 async function describe(app: OpenApp, row: InodeRow, at: Lsn, work: Work): Promise<string> {
   const { mode, uid, gid, rdev, size, atime, mtime, btime, target, nlink, allocatedBytes } = row;
   const xattrs = xattrsAt(app.core, row, at).map(({ name, value }) => `${name}=${value.toString("hex")}`);
   const pieces: string[] = [];
   if (isRegular(mode)) {
-    for await (const { offset, bytes } of contentPieces(app.core, row, at, { from: 0n, to: size, work })) pieces.push(`${offset}:${bytes.toString("hex")}`);
+    for await (const { offset, bytes } of contentPieces(app.core, row, at, { from: 0n, to: size, work })) pieces.push(`${offset}+${bytes.length}:${crc32(bytes).toString(16)}`);
   }
   const time = (value: { sec: number; nsec: number }): string => `${value.sec}.${value.nsec}`;
   const plain = [mode.toString(8), uid, gid, rdev, isDirectory(mode) ? 0 : nlink, isDirectory(mode) ? 0n : size, allocatedBytes];

@@ -1,10 +1,10 @@
 """append.py FOLDER: a log that grows by O_APPEND through one descriptor and through new ones, a counter kept by rename, a lock file, a lock directory: what shows
-at once when a change is lost or happens twice. Prints the count of its rounds now and then."""
+at once when a change is lost or happens twice. Tells the count of its rounds now and then."""
 
 import os
 import sys
 
-from common import check, finish, running, same, timed
+from common import check, finish, running, same, tell, timed
 
 os.makedirs(sys.argv[1], exist_ok=True)
 os.chdir(sys.argv[1])
@@ -55,7 +55,7 @@ while running():
     take_locks()
     number += 1
     if number % ROUNDS_PER_REPORT == 0:
-        print(number, flush=True)
+        tell("progress", number)
 
 os.fsync(kept)
 expected = b"".join(lines)

@@ -54,6 +54,11 @@ def same(found, wanted, what):
     check(found == wanted, f"{what}: found {str(found)[:300]}, wanted {str(wanted)[:300]}")
 
 
+def tell(fact, number):
+    """Tells the test something while the work goes on."""
+    print(fact, number, flush=True)
+
+
 def finish(**facts):
     print(json.dumps({**facts, "stalls": stalls}), flush=True)
 

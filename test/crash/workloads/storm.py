@@ -1,6 +1,10 @@
-"""storm.py FOLDER MANIFEST SEED: random operations on names, attributes and contents; a model in memory says what each must answer. At the end writes what must be
-there to MANIFEST, outside of the share, for verify.py."""
+"""storm.py MODE FOLDER MANIFEST SEED: random operations on names, attributes and contents; a model in memory says what each must answer.
 
+MODE work: until standard input is closed. At the end writes what must be there to MANIFEST, outside of the share, for verify.py.
+MODE power: the same, but ends quietly when the disk under the service is gone; tells how many journal records its calls made, and at each fsync how many must survive.
+MODE N, a number: makes no calls. Writes what must be there after the first N records of a run with the same seed."""
+
+import errno
 import json
 import os
 import random
@@ -15,10 +19,10 @@ from common import (
     fallocate,
     finish,
     link_unnamed,
-    outcome,
     renameat2,
     running,
     same,
+    tell,
 )
 from manifest import describe
 
@@ -28,11 +32,71 @@ FILE_BYTES_MAX = 300_000
 WRITE_BYTES_MAX = 40_000
 OPEN_MAX = 12
 XATTRS = ["user.a", "user.b", "trusted.c", "security.d"]
+RECORDS_PER_REPORT = 20
+GONE = ("EIO", "ENOTCONN", "ECONNABORTED")
 
-root, manifest, seed = sys.argv[1], sys.argv[2], int(sys.argv[3])
-os.umask(0o022)
-os.makedirs(root, exist_ok=True)
-os.chdir(root)
+
+class Enough(Exception):
+    """The replay has reached its record."""
+
+
+class PowerLost(Exception):
+    """The disk is gone."""
+
+
+class Share:
+    """The calls, and how many records they made: one for each change that succeeded."""
+
+    def __init__(self, mode):
+        self.power = mode == "power"
+        self.replay_to = int(mode) if mode.isdigit() else None
+        self.live = self.replay_to is None
+        self.records = 0
+
+    def change(self, wanted, call, *args, records=1):
+        """A call that must fail with the errno `wanted`, or with None succeed. Answers its result."""
+        if self.records == self.replay_to:
+            raise Enough
+        result, found = self.run(call, args) if self.live else (None, wanted)
+        check(found == wanted, f"{call.__name__}{str(args)[:200]}: found {found}, wanted {wanted}")
+        if wanted is None:
+            self.records += records
+            if self.live and self.records % RECORDS_PER_REPORT == 0:
+                tell("progress", self.records)
+        return result
+
+    def look(self, call, *args, wanted=None):
+        """A call that changes nothing: not made in a replay."""
+        if not self.live:
+            return None
+        result, found = self.run(call, args)
+        check(found == wanted, f"{call.__name__}{str(args)[:200]}: found {found}, wanted {wanted}")
+        return result
+
+    def see(self, call, *args, wanted):
+        """Looks, and compares the answer."""
+        found = self.look(call, *args)
+        if self.live:
+            check(found == wanted, f"{call.__name__}{str(args)[:200]}: found {str(found)[:200]}, wanted {str(wanted)[:200]}")
+
+    def sync(self, fd):
+        before = self.records
+        self.look(os.fsync, fd)
+        if self.live:
+            tell("synced", before)
+
+    def run(self, call, args):
+        try:
+            return call(*args), None
+        except OSError as error:
+            name = errno.errorcode.get(error.errno, str(error.errno))
+            if self.power and name in GONE:
+                raise PowerLost from error
+            return None, name
+
+
+share = Share(sys.argv[1])
+root, manifest, seed = sys.argv[2], sys.argv[3], int(sys.argv[4])
 rng = random.Random(seed)
 
 
@@ -41,12 +105,11 @@ class Node:
 
     def __init__(self, kind, mode, target=None):
         self.kind, self.mode, self.target = kind, mode, target
-        self.data, self.xattrs, self.links, self.mtime = bytearray(), {}, 1, None
+        self.data, self.xattrs, self.links = bytearray(), {}, 1
 
 
 tree = {}  # folder -> name -> Node
 open_files = []  # (fd, Node), of files that may have no name any more
-counts = {}
 
 
 def folder():
@@ -65,8 +128,11 @@ def existing(kind=None):
     return rng.choice(places) if places else None
 
 
-def missing(parent):
-    return None if parent in tree else "ENOENT"
+def taken(parent, node):
+    """The errno of making a name where `node` may be."""
+    if parent not in tree:
+        return "ENOENT"
+    return "EEXIST" if node else None
 
 
 def put(parent, name, node):
@@ -74,13 +140,12 @@ def put(parent, name, node):
 
 
 def take(parent, name):
-    node = tree[parent].pop(name)
-    node.links -= 1
+    tree[parent].pop(name).links -= 1
 
 
 def make_folder():
     name = folder()
-    same(outcome(os.mkdir, name, 0o755), "EEXIST" if name in tree else None, f"mkdir {name}")
+    share.change("EEXIST" if name in tree else None, os.mkdir, name, 0o755)
     tree.setdefault(name, {})
 
 
@@ -89,34 +154,34 @@ def remove_folder():
     if rng.random() < 0.8 and tree.get(name):
         return
     wanted = "ENOENT" if name not in tree else "ENOTEMPTY" if tree[name] else None
-    same(outcome(os.rmdir, name), wanted, f"rmdir {name}")
+    share.change(wanted, os.rmdir, name)
     if wanted is None:
         del tree[name]
 
 
 def create():
     parent, name, path, node = place()
-    wanted = missing(parent) or ("EEXIST" if node else None)
+    wanted = taken(parent, node)
     mode = rng.choice([0o600, 0o644, 0o755, 0o4755])
-    fds = []
-    same(outcome(lambda: fds.append(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode))), wanted, f"create {path}")
+    fd = share.change(wanted, os.open, path, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode)
     if wanted is not None:
         return
     node = Node("file", mode & ~0o022)
     put(parent, name, node)
-    overwrite(fds[0], node, 0)
-    keep_open(fds[0], node)
+    keep_open(fd, node)
+    overwrite(fd, node, 0)
 
 
 def keep_open(fd, node):
-    open_files.append((fd, node))
+    open_files.insert(0, (fd, node))
     while len(open_files) > OPEN_MAX:
-        os.close(open_files.pop(rng.randrange(len(open_files)))[0])
+        share.look(os.close, open_files.pop(1 + rng.randrange(len(open_files) - 1))[0])
 
 
 def overwrite(fd, node, offset):
     data = rng.randbytes(rng.randrange(1, WRITE_BYTES_MAX))
-    same(os.pwrite(fd, data, offset), len(data), "pwrite")
+    written = share.change(None, os.pwrite, fd, data, offset)
+    check(written in (None, len(data)), "a short write")
     node.data.extend(bytes(max(0, offset - len(node.data))))
     node.data[offset : offset + len(data)] = data
 
@@ -127,7 +192,7 @@ def write_open():
     fd, node = rng.choice(open_files)
     overwrite(fd, node, rng.randrange(max(1, min(len(node.data) + 5000, FILE_BYTES_MAX - WRITE_BYTES_MAX))))
     if rng.random() < 0.1:
-        os.fsync(fd)
+        share.sync(fd)
 
 
 def append():
@@ -135,10 +200,11 @@ def append():
     if found is None or len(found[3].data) > FILE_BYTES_MAX:
         return
     data = rng.randbytes(rng.randrange(1, 3000))
-    fd = os.open(found[2], os.O_WRONLY | os.O_APPEND)
-    same(os.write(fd, data), len(data), "append")
-    os.close(fd)
+    fd = share.look(os.open, found[2], os.O_WRONLY | os.O_APPEND)
+    written = share.change(None, os.write, fd, data)
+    check(written in (None, len(data)), "a short append")
     found[3].data.extend(data)
+    share.look(os.close, fd)
 
 
 def truncate():
@@ -146,7 +212,7 @@ def truncate():
     if found is None:
         return
     size = rng.randrange(FILE_BYTES_MAX // 4) if rng.random() < 0.7 else 0
-    os.truncate(found[2], size)
+    share.change(None, os.truncate, found[2], size)
     data = found[3].data
     del data[size:]
     data.extend(bytes(size - len(data)))
@@ -157,7 +223,7 @@ def punch():
         return
     fd, node = rng.choice(open_files)
     start, length = rng.randrange(100_000), rng.randrange(1, 50_000)
-    fallocate(fd, PUNCH_HOLE_KEEP_SIZE, start, length)
+    share.change(None, fallocate, fd, PUNCH_HOLE_KEEP_SIZE, start, length)
     end = min(start + length, len(node.data))
     if end > start:
         node.data[start:end] = bytes(end - start)
@@ -167,90 +233,93 @@ def copy_range():
     if len(open_files) < 2:
         return
     (source_fd, source), (target_fd, target) = rng.sample(open_files, 2)
-    if source is target:
-        return
     start, to, length = rng.randrange(50_000), rng.randrange(50_000), rng.randrange(1, 50_000)
-    copied = os.copy_file_range(source_fd, target_fd, length, start, to)
     data = source.data[start : start + length]
-    same(copied, len(data), "copy_file_range")
-    if data:
-        target.data.extend(bytes(max(0, to - len(target.data))))
-        target.data[to : to + len(data)] = data
+    if source is target or not data:
+        return
+    copied = share.change(None, os.copy_file_range, source_fd, target_fd, length, start, to)
+    check(copied in (None, len(data)), "a short copy")
+    target.data.extend(bytes(max(0, to - len(target.data))))
+    target.data[to : to + len(data)] = data
 
 
 def read_back():
-    found = existing("file")
+    found, drop = existing("file"), rng.random() < 0.5
     if found is None:
         return
-    fd = os.open(found[2], os.O_RDONLY)
-    if rng.random() < 0.5:
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-    check(os.pread(fd, FILE_BYTES_MAX * 2, 0) == found[3].data, f"content of {found[2]}")
-    os.close(fd)
+    fd = share.look(os.open, found[2], os.O_RDONLY)
+    if drop:
+        share.look(os.posix_fadvise, fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    share.see(os.pread, fd, FILE_BYTES_MAX * 2, 0, wanted=bytes(found[3].data))
+    share.look(os.close, fd)
 
 
 def link():
     source, (parent, name, path, node) = existing(), place()
     if source is None:
         return
-    wanted = missing(parent) or ("EEXIST" if node else None)
-    same(outcome(os.link, source[2], path, follow_symlinks=False), wanted, f"link {source[2]} {path}")
+    wanted = taken(parent, node)
+    share.change(wanted, hard_link, source[2], path)
     if wanted is None:
         source[3].links += 1
         put(parent, name, source[3])
 
 
+def hard_link(old, new):
+    os.link(old, new, follow_symlinks=False)
+
+
 def make_symlink():
     parent, name, path, node = place()
-    wanted = missing(parent) or ("EEXIST" if node else None)
-    target = "x" * rng.randrange(1, 300)
-    same(outcome(os.symlink, target, path), wanted, f"symlink {path}")
+    wanted, target = taken(parent, node), "x" * rng.randrange(1, 300)
+    share.change(wanted, os.symlink, target, path)
     if wanted is None:
         put(parent, name, Node("link", 0o777, target))
 
 
 def make_fifo():
     parent, name, path, node = place()
-    wanted = missing(parent) or ("EEXIST" if node else None)
-    same(outcome(os.mkfifo, path, 0o640), wanted, f"mkfifo {path}")
+    wanted = taken(parent, node)
+    share.change(wanted, os.mkfifo, path, 0o640)
     if wanted is None:
         put(parent, name, Node("fifo", 0o640))
 
 
 def unnamed_then_linked():
     parent, name, path, node = place()
-    if missing(parent):
+    if parent not in tree:
         return
-    fd = os.open(parent, os.O_TMPFILE | os.O_RDWR, 0o600)
+    fd = share.change(None, os.open, parent, os.O_TMPFILE | os.O_RDWR, 0o600)
     made = Node("file", 0o600)
     made.links = 0
+    keep_open(fd, made)
     overwrite(fd, made, 0)
-    wanted = "EEXIST" if node else None
-    same(outcome(link_unnamed, fd, path), wanted, f"link of an O_TMPFILE to {path}")
+    wanted = taken(parent, node)
+    share.change(wanted, link_unnamed, fd, path)
     if wanted is None:
         made.links = 1
         put(parent, name, made)
-    keep_open(fd, made)
 
 
 def unlink():
     parent, name, path, node = place()
-    same(outcome(os.unlink, path), None if node else "ENOENT", f"unlink {path}")
+    share.change(None if node else "ENOENT", os.unlink, path)
     if node:
         take(parent, name)
 
 
 def rename():
     source, (parent, name, path, node) = existing(), place()
+    flags = rng.choice([0, 0, RENAME_NOREPLACE, RENAME_EXCHANGE])
     if source is None:
         return
-    flags = rng.choice([0, 0, RENAME_NOREPLACE, RENAME_EXCHANGE])
-    wanted = missing(parent)
+    wanted = None if parent in tree else "ENOENT"
     if wanted is None and flags == RENAME_NOREPLACE and node:
         wanted = "EEXIST"
     if wanted is None and flags == RENAME_EXCHANGE and not node:
         wanted = "ENOENT"
-    same(outcome(renameat2, source[2], path, flags), wanted, f"rename {source[2]} {path} {flags}")
+    # Two names of one file: nothing happens, and the kernel doesn't ask.
+    share.change(wanted, renameat2, source[2], path, flags, records=0 if node is source[3] else 1)
     if wanted is not None or node is source[3]:
         return
     if flags == RENAME_EXCHANGE:
@@ -267,13 +336,12 @@ def set_xattr():
     if found is None:
         return
     xattrs, name, value = found[3].xattrs, rng.choice(XATTRS), rng.randbytes(rng.randrange(1, 200))
-    flags = rng.choice([0, os.XATTR_CREATE, os.XATTR_REPLACE])
-    wanted = None
+    flags, wanted = rng.choice([0, os.XATTR_CREATE, os.XATTR_REPLACE]), None
     if flags == os.XATTR_CREATE and name in xattrs:
         wanted = "EEXIST"
     if flags == os.XATTR_REPLACE and name not in xattrs:
         wanted = "ENODATA"
-    same(outcome(os.setxattr, found[2], name, value, flags), wanted, f"setxattr {found[2]} {name} {flags}")
+    share.change(wanted, os.setxattr, found[2], name, value, flags)
     if wanted is None:
         xattrs[name] = value
 
@@ -283,38 +351,48 @@ def remove_xattr():
     if found is None:
         return
     name = rng.choice(XATTRS)
-    wanted = None if name in found[3].xattrs else "ENODATA"
-    same(outcome(os.removexattr, found[2], name), wanted, f"removexattr {found[2]} {name}")
+    share.change(None if name in found[3].xattrs else "ENODATA", os.removexattr, found[2], name)
     found[3].xattrs.pop(name, None)
 
 
 def chmod():
-    found = existing("file")
+    found, mode = existing("file"), rng.choice([0o600, 0o644, 0o711, 0o2755])
     if found is not None:
-        found[3].mode = rng.choice([0o600, 0o644, 0o711, 0o2755])
-        os.chmod(found[2], found[3].mode)
+        share.change(None, os.chmod, found[2], mode)
+        found[3].mode = mode
 
 
 def look():
-    parent, _, path, node = place()
+    _, _, path, node = place()
     if node is None:
-        return same(outcome(os.lstat, path), "ENOENT", f"lstat {path}")
-    found = os.lstat(path)
-    same(found.st_nlink, node.links, f"links of {path}")
-    same(stat.S_IMODE(found.st_mode) & 0o777, node.mode & 0o777, f"mode of {path}")
+        share.look(os.lstat, path, wanted="ENOENT")
+        return
+    share.see(links_and_mode, path, wanted=(node.links, node.mode & 0o777))
     if node.kind == "file":
-        same(found.st_size, len(node.data), f"size of {path}")
-        same(sorted(os.listxattr(path)), sorted(node.xattrs), f"xattrs of {path}")
+        share.see(os.path.getsize, path, wanted=len(node.data))
+        share.see(sorted_xattrs, path, wanted=sorted(node.xattrs))
     if node.kind == "link":
-        same(os.readlink(path), node.target, f"target of {path}")
-    return None
+        share.see(os.readlink, path, wanted=node.target)
+
+
+def links_and_mode(path):
+    found = os.lstat(path)
+    return found.st_nlink, stat.S_IMODE(found.st_mode) & 0o777
+
+
+def sorted_xattrs(path):
+    return sorted(os.listxattr(path))
 
 
 def list_folder():
     name = folder()
     if name in tree:
-        same(sorted(os.listdir(name)), sorted(tree[name]), f"names in {name}")
-        same(os.stat(name).st_nlink, 2, f"links of {name}")
+        share.see(sorted_names, name, wanted=sorted(tree[name]))
+        share.see(links_and_mode, name, wanted=(2, 0o755))
+
+
+def sorted_names(path):
+    return sorted(os.listdir(path))
 
 
 OPERATIONS = [
@@ -323,25 +401,40 @@ OPERATIONS = [
     (remove_folder, 1),
 ]  # fmt: skip
 
-total = 0
-while running():
-    operation = rng.choices([each for each, _ in OPERATIONS], [weight for _, weight in OPERATIONS])[0]
-    operation()
-    counts[operation.__name__] = counts.get(operation.__name__, 0) + 1
-    total += 1
 
-for fd, node in open_files:
-    check(os.pread(fd, FILE_BYTES_MAX * 2, 0) == node.data, "content of an open file")
-    same(os.fstat(fd).st_nlink, node.links, "links of an open file")
-    os.close(fd)
-for names in tree.values():
-    for node in names.values():
-        node.id = id(node)
-expected = {"": {"kind": "folder", "links": 2 + len(tree)}}
-for parent, names in tree.items():
-    expected[parent] = {"kind": "folder", "links": 2}
-    for name, node in names.items():
-        expected[f"{parent}/{name}"] = describe(node)
-with open(manifest, "w", encoding="ascii") as file:
-    json.dump(expected, file)
-finish(operations=total)
+def work():
+    """Random operations, as long as there is to be work. Answers how many."""
+    total = 0
+    share.change(None, os.mkdir, root, 0o755)
+    share.look(os.chdir, root)
+    while not share.live or running():
+        operation = rng.choices([each for each, _ in OPERATIONS], [weight for _, weight in OPERATIONS])[0]
+        operation()
+        total += 1
+    return total
+
+
+def write_manifest():
+    expected = {"": {"kind": "folder", "links": 2 + len(tree)}}
+    for parent, names in tree.items():
+        expected[parent] = {"kind": "folder", "links": 2}
+        for name, node in names.items():
+            expected[f"{parent}/{name}"] = describe(node)
+    with open(manifest, "w", encoding="ascii") as file:
+        json.dump(expected, file)
+
+
+os.umask(0o022)
+if share.live:
+    tell("pid", os.getpid())
+try:
+    operations = work()
+    for fd, node in open_files:
+        share.see(os.pread, fd, FILE_BYTES_MAX * 2, 0, wanted=bytes(node.data))
+        same(os.fstat(fd).st_nlink, node.links, "links of an open file")
+    write_manifest()
+    finish(operations=operations, records=share.records)
+except Enough:
+    write_manifest()
+except PowerLost:
+    finish(records=share.records)

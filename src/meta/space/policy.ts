@@ -1,0 +1,99 @@
+import { compareTimestamps, type Timestamp } from "../../base/clock.ts";
+import type { AppId, Lsn } from "../../domain/ids.ts";
+import type { SegmentUse } from "./space-rows.ts";
+
+/** One segment of an app's journal, as the policy sees it. */
+export type SegmentUsage = {
+  readonly segment: number;
+  readonly lastLsn: Lsn;
+  readonly bytes: number;
+  /** `below` the floor: only what is in use matters. `droppable`: above it, and the floor may pass it. `fixed`: still written, or wanted by somebody. */
+  readonly place: "below" | "droppable" | "fixed";
+  /** What is in use of it, once that was counted. */
+  readonly use: SegmentUse | undefined;
+};
+
+/** One app's space. */
+export type AppUsage = {
+  readonly id: AppId;
+  readonly journalBytes: number;
+  /** What the present needs of it. */
+  readonly liveBytes: number;
+  /** Time of the oldest moment that can be read. */
+  readonly oldest: Timestamp;
+  /** Oldest first. */
+  readonly segments: readonly SegmentUsage[];
+};
+
+/** What to do next: count a segment below the floor and clean it if that gains at least `gainRatioMin` of it; raise an app's floor; or nothing. */
+export type Action =
+  | { readonly do: "clean"; readonly id: AppId; readonly segment: number; readonly lastLsn: Lsn; readonly gainRatioMin: number }
+  | { readonly do: "raise"; readonly id: AppId; readonly floor: Lsn }
+  | { readonly do: "nothing" };
+
+/** A segment with more than 70 % in use is kept while there is another way: copying much gains little. */
+const GAIN_RATIO = 0.3;
+
+/** Below this, cleaning gains less than it costs: what is left are rows of relocations themselves. */
+const GAIN_RATIO_LEAST = 0.1;
+
+/** When so much of the bound is taken up by dead parts of segments, these are cleaned before more history goes. */
+const WASTE_RATIO_MAX = 0.25;
+
+/** Journal bytes that the present doesn't need. */
+export function historyBytesOf(app: AppUsage): number {
+  return Math.max(0, app.journalBytes - app.liveBytes);
+}
+
+/** Bytes of segments below the floor that cleaning would gain. */
+export function reclaimableBytesOf(app: AppUsage): number {
+  return app.segments.reduce((sum, segment) => (segment.place === "below" && segment.use !== undefined ? sum + gainOf(segment) : sum), 0);
+}
+
+/**
+ * How to come nearer to a bound that is passed by `excessBytes`. What nobody can read goes first, poorest segments first; then the oldest history: of the apps that hold at least
+ * the average of history, the one whose history reaches back furthest. So a busy app eats its own past and not that of the quiet ones.
+ */
+export function nextAction(apps: readonly AppUsage[], excessBytes: number, historyBytesMax: number): Action {
+  if (excessBytes <= 0) return { do: "nothing" };
+  const waste = apps.reduce((sum, app) => sum + reclaimableBytesOf(app), 0);
+  const gainRatioMin = waste > historyBytesMax * WASTE_RATIO_MAX ? GAIN_RATIO_LEAST : GAIN_RATIO;
+  return poorest(apps, gainRatioMin) ?? oldest(apps, excessBytes) ?? poorest(apps, GAIN_RATIO_LEAST) ?? { do: "nothing" };
+}
+
+function gainOf({ bytes, use }: SegmentUsage): number {
+  if (use === undefined) return bytes;
+  return use.state === "damaged" ? 0 : Math.max(0, bytes - use.costBytes);
+}
+
+function poorest(apps: readonly AppUsage[], gainRatioMin: number): Action | undefined {
+  let best: Action | undefined;
+  let bestRatio = gainRatioMin;
+  for (const app of apps) {
+    for (const segment of app.segments) {
+      if (segment.place !== "below") continue;
+      const ratio = gainOf(segment) / segment.bytes;
+      if (ratio < bestRatio || (best !== undefined && ratio === bestRatio)) continue;
+      bestRatio = ratio;
+      best = { do: "clean", id: app.id, segment: segment.segment, lastLsn: segment.lastLsn, gainRatioMin };
+    }
+  }
+  return best;
+}
+
+function oldest(apps: readonly AppUsage[], excessBytes: number): Action | undefined {
+  const able = apps.filter((app) => app.segments.some(({ place }) => place === "droppable") && historyBytesOf(app) > 0);
+  const average = able.reduce((sum, app) => sum + historyBytesOf(app), 0) / Math.max(1, able.length);
+  const holders = able.filter((app) => historyBytesOf(app) >= average);
+  const [chosen] = holders.sort((left, right) => compareTimestamps(left.oldest, right.oldest));
+  if (chosen === undefined) return undefined;
+  let passed = 0;
+  let floor: Lsn | undefined;
+  for (const segment of chosen.segments) {
+    if (segment.place !== "droppable") continue;
+    floor = segment.lastLsn;
+    passed += segment.bytes;
+    if (passed >= excessBytes) break;
+  }
+  return floor === undefined ? undefined : { do: "raise", id: chosen.id, floor };
+}

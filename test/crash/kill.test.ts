@@ -32,7 +32,7 @@ describe.skipIf(skipped)("kill -9 of the service under load", { timeout: roundsT
     const { folder } = service;
     return [
       new Workload("append.py", [`${mount}/append`]),
-      new Workload("storm.py", [`${mount}/storm`, `${folder}/manifest`, String(seed)]),
+      new Workload("storm.py", ["work", `${mount}/storm`, `${folder}/manifest`, String(seed)]),
       new Workload("locks.py", [`${mount}/locks`]),
       new Workload("mapped.py", [`${mount}/mapped`]),
       new Workload("sqlite.py", [`${mount}/sqlite`]),
@@ -55,10 +55,10 @@ describe.skipIf(skipped)("kill -9 of the service under load", { timeout: roundsT
 
     const kills: bigint[] = [];
     for (let round = 0; round < ROUNDS; round++) {
-      const enough = pulse.progress + 1 + Math.floor(random() * PROGRESS_MAX);
+      const enough = pulse.fact("progress") + 1 + Math.floor(random() * PROGRESS_MAX);
       await until(() => {
         for (const workload of workloads) workload.checkRuns();
-        return pulse.progress > enough;
+        return pulse.fact("progress") > enough;
       }, "append.py made no progress");
       kills.push(await service.killService());
     }

@@ -18,7 +18,7 @@ export class Workload {
   #rest = "";
   #result = "";
   #stderr = "";
-  #progress = 0;
+  readonly #facts = new Map<string, number>();
 
   constructor(program: string, args: readonly string[]) {
     this.name = program;
@@ -32,9 +32,9 @@ export class Workload {
     this.#child.stdin?.on("error", () => {});
   }
 
-  /** Rounds done, of a program that tells. */
-  get progress(): number {
-    return this.#progress;
+  /** What the program told last of something ("progress", "synced", "pid"); 0 before. */
+  fact(name: string): number {
+    return this.#facts.get(name) ?? 0;
   }
 
   /** Throws with what the program said if it has ended: before `finish` that is always a failure. */
@@ -44,8 +44,13 @@ export class Workload {
   }
 
   /** Lets the program end its work and check it. Throws with what it said when anything was wrong. */
-  async finish(): Promise<WorkloadResult> {
+  finish(): Promise<WorkloadResult> {
     this.#child.stdin?.end();
+    return this.result();
+  }
+
+  /** What the program says when it has ended by itself. Throws with what it said when anything was wrong. */
+  async result(): Promise<WorkloadResult> {
     const timer = setTimeout(() => this.kill(), FINISH_TIMEOUT_MS);
     const status = await this.#ended;
     clearTimeout(timer);
@@ -72,8 +77,9 @@ export class Workload {
     const lines = (this.#rest + text).split("\n");
     this.#rest = lines.pop() ?? "";
     for (const line of lines) {
-      if (/^\d+$/.test(line)) this.#progress = Number(line);
-      else this.#result = line;
+      const [, name, number] = /^([a-z]+) (\d+)$/.exec(line) ?? [];
+      if (name === undefined) this.#result = line;
+      else this.#facts.set(name, Number(number));
     }
   }
 }

@@ -14,6 +14,7 @@ import { CHUNK_BYTES, chunkOffset, chunkPieces } from "../content.ts";
 import type { EngineCore } from "../core.ts";
 import { copyDetail, fallocateDetail, rangeDetail } from "../detail.ts";
 import type { Extent, InodeRow } from "../rows.ts";
+import type { Transaction } from "../transaction.ts";
 import { dropCapability, dropPrivileges } from "./setattr.ts";
 
 /** Most extents one copy takes from its source: about 1.8 MiB of record. A longer copy is answered short, as copy_file_range(2) allows. */
@@ -81,6 +82,12 @@ function isUntouched(inode: InodeRow, chunk: number): boolean {
   return inode.contentId === 0 || chunkOffset(chunk) >= inode.size;
 }
 
+/** Privileges after fallocate and copy_file_range, whose requests don't say whether the caller may keep them (CAP_FSETID): root may, as on ext4. */
+function changedBy(tx: Transaction, inode: InodeRow): InodeRow {
+  if (tx.context.actor.uid !== 0) return dropPrivileges(tx, inode);
+  return { ...inode, xattrCount: inode.xattrCount + dropCapability(tx, inode) };
+}
+
 export function fallocate(
   core: EngineCore,
   request: WriteRequest & { op: "fallocate" },
@@ -105,7 +112,7 @@ export function fallocate(
     const within = (end < inode.size ? end : inode.size) - offset;
     if (within > 0n) allocatedBytes = allocatedBytes > within ? allocatedBytes - within : 0n;
   }
-  tx.put(dropPrivileges(tx, { ...inode, size, allocatedBytes, mtime: tx.time, ctime: tx.time }));
+  tx.put(changedBy(tx, { ...inode, size, allocatedBytes, mtime: tx.time, ctime: tx.time }));
   tx.tellInode(inode.ino, true);
   tx.commit(RECORD_OP.FALLOCATE, fallocateDetail(inode.ino, mode, offset, length), { useReserve: punch });
 }
@@ -167,8 +174,7 @@ function copyExtents(core: EngineCore, copy: Copy, context: RequestContext): big
   if (targetOffset < inode.size) tx.cut(contentId, { from: targetOffset, to: end, alone: false }, inode.size);
   for (const [chunk, extents] of chunks) tx.addExtents(contentId, chunk, extents, isUntouched(inode, chunk));
   const allocatedBytes = allocatedAfter(inode, size, copied);
-  const xattrCount = inode.xattrCount + dropCapability(tx, inode);
-  tx.put({ ...inode, contentId, size, allocatedBytes, mtime: tx.time, ctime: tx.time, xattrCount });
+  tx.put(changedBy(tx, { ...inode, contentId, size, allocatedBytes, mtime: tx.time, ctime: tx.time }));
   tx.tellInode(inode.ino, true);
   tx.commit(RECORD_OP.COPY_RANGE, copyDetail(inode.ino, targetOffset, length, source.ino, sourceOffset));
   return length;

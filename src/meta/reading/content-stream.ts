@@ -71,5 +71,5 @@ export async function* contentPieces(
 
 async function readRun(core: EngineCore, run: Run, skip: number, length: number): Promise<Buffer> {
   const { segment, dataStart, dataLength } = run;
-  return core.journal.readData({ segment, dataStart, dataLength, skip: run.skip + skip, length });
+  return core.data.read({ segment, dataStart, dataLength, skip: run.skip + skip, length });
 }

@@ -14,7 +14,8 @@ export async function rowChanges(before: FileThen, after: FileThen, work: Work):
   const right = after.row;
   if (before.core === after.core && left.ino === right.ino && left.since === right.since) return [];
   const changes: RowChange[] = [];
-  if (isRegular(left.mode) && !(await hasSameContent(before, after, work))) changes.push("content");
+  const isSameSpace = left.allocatedBytes === right.allocatedBytes;
+  if (isRegular(left.mode) && !(isSameSpace && (await hasSameContent(before, after, work)))) changes.push("content");
   if (left.mode !== right.mode) changes.push("mode");
   if (left.uid !== right.uid || left.gid !== right.gid) changes.push("owner");
   if (compareTimestamps(left.mtime, right.mtime) !== 0 || compareTimestamps(left.atime, right.atime) !== 0) changes.push("times");

@@ -5,6 +5,7 @@ import type { MomentRef, ResolvedMoment } from "../../domain/moment.ts";
 import { decodeTimeKey, type EngineCore } from "../core.ts";
 import { prefixEnd, plainKey, TABLE, timeKey } from "../keys.ts";
 import { decodeLsn } from "../rows.ts";
+import { outOfHistory } from "../space/moments.ts";
 import { recordAt } from "./records.ts";
 import { findSnapshot } from "./snapshot-rows.ts";
 
@@ -16,15 +17,12 @@ const SECONDS_MIN = -(2 ** 53) + 1;
 
 /**
  * What a moment means in this journal. A time: the last LSN at or before it, in the newest clock era that contains it; before the first record it is LSN 0.
- * Throws NOT_FOUND (no such snapshot, an LSN past the end), OUT_OF_HISTORY (below `floor`).
+ * Throws NOT_FOUND (no such snapshot, an LSN past the end), OUT_OF_HISTORY (below the floor, and not kept).
  */
 export async function resolveMoment(core: EngineCore, at: MomentRef, floor: Lsn = 0 as Lsn): Promise<ResolvedMoment> {
   const found = await find(core, at);
-  if (found.lsn < floor) {
-    throw new TidemarkError("OUT_OF_HISTORY", `LSN ${found.lsn} is older than the history that is kept, which begins with LSN ${floor}`, {
-      data: { lsn: found.lsn, floor },
-    });
-  }
+  const oldest = Math.max(floor, core.moments.floor) as Lsn;
+  if (found.lsn < oldest && !core.moments.kept.has(found.lsn)) throw outOfHistory(found.lsn, oldest);
   const time = await timeOfLsn(core, found.lsn);
   return time === undefined ? found : { ...found, time };
 }

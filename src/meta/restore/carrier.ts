@@ -209,9 +209,10 @@ export class Carrier {
     const { row } = state.source;
     const xattrs = this.#applyXattrs(tx, live, state.source);
     const { contentId, data } = this.#content(tx, state.content);
-    const content = contentId === undefined ? {} : { contentId, size: row.size, allocatedBytes: row.allocatedBytes };
+    const content = contentId === undefined ? {} : { contentId, size: row.size };
+    const allocatedBytes = isRegular(row.mode) ? row.allocatedBytes : live.allocatedBytes;
     const { mode, uid, gid, rdev, atime, mtime, target } = row;
-    const after = { ...live, ...content, mode, uid, gid, rdev, atime, mtime, target, xattrCount: live.xattrCount + xattrs.count };
+    const after = { ...live, ...content, allocatedBytes, mode, uid, gid, rdev, atime, mtime, target, xattrCount: live.xattrCount + xattrs.count };
     if (contentId === undefined && !xattrs.differ && hasSameAttributes(live, after)) return { ino: live.ino, differs: false, data };
     tx.put({ ...after, ctime: tx.time });
     tx.tellInode(live.ino, contentId !== undefined);
@@ -324,6 +325,7 @@ function hasSameAttributes(left: InodeRow, right: InodeRow): boolean {
     left.uid === right.uid &&
     left.gid === right.gid &&
     left.rdev === right.rdev &&
+    left.allocatedBytes === right.allocatedBytes &&
     left.atime.sec === right.atime.sec &&
     left.atime.nsec === right.atime.nsec &&
     left.mtime.sec === right.mtime.sec &&

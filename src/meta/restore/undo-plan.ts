@@ -17,6 +17,16 @@ import { TreePlanner } from "./tree-planner.ts";
 /** Names and inodes remembered as taken back: about 100 bytes each. Beyond, a plan may name one twice; taking it back twice changes nothing. */
 const SEEN_MAX = 500_000;
 
+/** Records read together: the journal can only be read forwards. */
+const BACK_RECORDS = 512;
+
+/** What a record wrote of the live state. */
+type Touched = {
+  readonly shares: readonly ShareId[];
+  readonly inodes: readonly InodeId[];
+  readonly names: readonly { readonly parent: InodeId; readonly name: Buffer }[];
+};
+
 /** Where the name begins in the key of a dentry: table, parent, hash. */
 const DENTRY_NAME_OFFSET = 14;
 
@@ -48,29 +58,27 @@ class UndoPlan {
     this.#shares = sharesByRoot(target.core);
   }
 
+  /** From the last record to the first: then each directory that moves finds its way free, as it was when the restore moved it. */
   async *steps(): AsyncGenerator<Step> {
     const { core } = this.#input.source;
     const { firstLsn, lastLsn } = this.#undone;
-    if (lastLsn <= firstLsn + 1) return;
-    for await (const record of core.journal.readRecords((firstLsn + 1) as Lsn, (lastLsn - 1) as Lsn)) {
-      if (this.#input.work.due) await this.#input.work.pause();
-      if (record.op === RECORD_OP.RESTORE_ENTRY) yield* this.#record(record);
+    for (let last = lastLsn - 1; last > firstLsn; ) {
+      const first = Math.max(firstLsn + 1, last - BACK_RECORDS + 1);
+      const block: Touched[] = [];
+      for await (const record of core.journal.readRecords(first as Lsn, last as Lsn)) {
+        if (this.#input.work.due) await this.#input.work.pause();
+        if (record.op === RECORD_OP.RESTORE_ENTRY) block.push(touchedBy(record));
+      }
+      for (const touched of block.reverse()) yield* this.#takeBack(touched);
+      last = first - 1;
     }
   }
 
-  async *#record(record: JournalRecord): AsyncGenerator<Step> {
-    for (const { key } of record.rows) {
-      if (key[0] === TABLE.SHARE) yield* this.#share(key.subarray(1).toString("hex") as ShareId);
-    }
+  async *#takeBack({ shares, inodes, names }: Touched): AsyncGenerator<Step> {
+    for (const id of shares) yield* this.#share(id);
     // States first: a directory has the times it had before its names change, and those changes leave its times alone.
-    for (const { key } of record.rows) {
-      if (key[0] === TABLE.INODE) yield* this.#state(new ByteReader(key, 1).u40() as InodeId);
-    }
-    for (const { key } of record.rows) {
-      if (key[0] !== TABLE.DENTRY) continue;
-      const parent = new ByteReader(key, 1).u40() as InodeId;
-      if (parent !== this.#undone.limbo) yield* this.#name(parent, Buffer.from(key.subarray(DENTRY_NAME_OFFSET)));
-    }
+    for (const ino of inodes) yield* this.#state(ino);
+    for (const { parent, name } of names) if (parent !== this.#undone.limbo) yield* this.#name(parent, name);
   }
 
   #isNew(seen: string): boolean {
@@ -144,4 +152,18 @@ class UndoPlan {
     if ((core.findInodeAt(parent, lastLsn)?.nlink ?? 0) === 0 || place === undefined) return;
     this.#input.limitations.add(`${pathText(joinPath(place.path, name))} is left out: its directory was deleted since`);
   }
+}
+
+function touchedBy(record: JournalRecord): Touched {
+  const shares: ShareId[] = [];
+  const inodes: InodeId[] = [];
+  const names: { parent: InodeId; name: Buffer }[] = [];
+  for (const { key } of record.rows) {
+    if (key[0] === TABLE.SHARE) shares.push(key.subarray(1).toString("hex") as ShareId);
+    else if (key[0] === TABLE.INODE) inodes.push(new ByteReader(key, 1).u40() as InodeId);
+    else if (key[0] === TABLE.DENTRY) {
+      names.push({ parent: new ByteReader(key, 1).u40() as InodeId, name: Buffer.from(key.subarray(DENTRY_NAME_OFFSET)) });
+    }
+  }
+  return { shares, inodes, names };
 }

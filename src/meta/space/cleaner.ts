@@ -1,3 +1,4 @@
+import { assert } from "../../base/assert.ts";
 import type { Log } from "../../base/log.ts";
 import { FsError } from "../../domain/errors.ts";
 import type { Lsn } from "../../domain/ids.ts";
@@ -5,7 +6,7 @@ import { RECORD_OP } from "../../domain/record-op.ts";
 import type { DataPlace } from "../../journal/data-reader.ts";
 import { numberKey, prefixEnd, referenceKey, relocationKey, TABLE } from "../keys.ts";
 import { SERVICE_CONTEXT } from "../open-app.ts";
-import type { Work } from "../reading/work.ts";
+import { cancelled, type Work } from "../reading/work.ts";
 import { encodeJson } from "../rows.ts";
 import { type AppSpace, pagesOf } from "./app-space.ts";
 import { hasRelocations } from "./segment-data.ts";
@@ -58,6 +59,7 @@ export class Cleaner {
    * then.
    */
   async clean(segment: number, lastLsn: Lsn, contents: SegmentContents): Promise<boolean> {
+    assert(!this.#space.app.core.data.isGone(segment), "a segment is cleaned twice");
     await this.#forgetAttempt(segment);
     const moved = contents.moved.map((data) => ({ data, moving: movingOf(segment, data) }));
     if (!(await this.#copyAll(segment, contents, moved))) return false;
@@ -74,7 +76,8 @@ export class Cleaner {
     const { onStep, work } = this.#parts;
     work.check();
     await journal.sync(core.lastLsn);
-    await applier.reached(lastLsn);
+    // Without room for rows this may take for ever.
+    await orCancelled(applier.reached(lastLsn), work);
     await applier.syncKv();
     onStep?.("synced");
     await core.data.quiet(segment);
@@ -203,6 +206,22 @@ export class Cleaner {
 }
 
 const NO_BYTES = Buffer.alloc(0);
+
+/** What `promise` comes to, or CANCELLED when the work is cancelled first. */
+async function orCancelled(promise: Promise<void>, { signal }: Work): Promise<void> {
+  if (signal === undefined) return promise;
+  let onAbort: (() => void) | undefined;
+  const aborted = new Promise<never>((_, reject) => {
+    onAbort = (): void => reject(cancelled());
+    signal.addEventListener("abort", onAbort, { once: true });
+    if (signal.aborted) onAbort();
+  });
+  try {
+    await Promise.race([promise, aborted]);
+  } finally {
+    if (onAbort !== undefined) signal.removeEventListener("abort", onAbort);
+  }
+}
 
 /** The relocation of moved data without what is not in use of the segment to be cleaned. */
 function movingOf(segment: number, data: MovedData): Moving {

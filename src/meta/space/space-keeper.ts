@@ -14,6 +14,7 @@ import { type Action, historyBytesOf, nextAction, reclaimableBytesOf } from "./p
 import { raiseFloor } from "./raise-floor.ts";
 import { releasePins } from "./release-pins.ts";
 import { SegmentReader } from "./segment-contents.ts";
+import { SpaceBatch } from "./space-batch.ts";
 import { oldestMoment, usageOf } from "./usage.ts";
 
 export type SpaceKeeperOptions = {
@@ -58,7 +59,7 @@ const DISK_FREE_MIN = 64 * 2 ** 20;
 const DISK_FREE_MAX = 2 * 2 ** 30;
 
 /** Actions of one run: each takes a segment or raises a floor. Far more than are ever needed; a bound against going in circles. */
-const ACTIONS_MAX = 100_000;
+const ACTIONS_MAX = 10_000;
 
 const LSN_MAX = Number.MAX_SAFE_INTEGER as Lsn;
 
@@ -195,7 +196,9 @@ export class SpaceKeeper {
     const contents = await this.#readable(space, () => new SegmentReader(space, work).read(segment, lastLsn));
     if (contents === undefined) return;
     const { liveBytes, costBytes } = contents;
-    space.uses.set(segment, { state: "kept", liveBytes, costBytes });
+    const batch = new SpaceBatch(space);
+    batch.use(segment, { state: "kept", liveBytes, costBytes });
+    batch.commit({ segment, liveBytes });
     const bytes = space.app.journal.segments().find((summary) => summary.segment === segment)?.bytes ?? 0;
     if (bytes - costBytes < gainRatioMin * bytes) return;
     await this.#cleaner(space, work).clean(segment, lastLsn, contents);

@@ -15,8 +15,11 @@ export function usageOf(space: AppSpace, floorMax: Lsn): AppUsage {
   const all = app.journal.segments();
   const segments = all.map(({ segment, lastLsn, bytes }, index): SegmentUsage => {
     const isFree = index < all.length - SEGMENTS_KEPT && lastLsn <= floorMax && !space.blocked;
-    const place = lastLsn <= floor.walked ? "below" : isFree && lastLsn > floor.floor ? "droppable" : "fixed";
-    return { segment, lastLsn, bytes, place, use: space.uses.get(segment) };
+    const use = space.uses.get(segment);
+    // One that is gone already only waits for its file to be removed.
+    const isLeft = use === undefined || use.state === "kept" || use.state === "damaged";
+    const place = !isLeft ? "fixed" : lastLsn <= floor.walked ? "below" : isFree && lastLsn > floor.floor ? "droppable" : "fixed";
+    return { segment, lastLsn, bytes, place, use };
   });
   const journalBytes = all.reduce((sum, { bytes }) => sum + bytes, 0);
   const live = Number(app.core.counters.liveBytes);

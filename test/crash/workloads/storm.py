@@ -1,8 +1,10 @@
 """storm.py MODE FOLDER MANIFEST SEED: random operations on names, attributes and contents; a model in memory says what each must answer.
 
 MODE work: until standard input is closed. At the end writes what must be there to MANIFEST, outside of the share, for verify.py.
-MODE power: the same, but ends quietly when the disk under the service is gone; tells how many journal records its calls made, and at each fsync how many must survive.
-MODE N, a number: makes no calls. Writes what must be there after the first N records of a run with the same seed."""
+MODE power: the same, but ends quietly when the disk under the service is gone; tells how many of its calls changed something, and at each fsync how many of them
+must survive.
+MODE a file with the journal's records of such a run, [[operation, bytes written], ...]: makes no calls. Checks that the records are what the calls had to make, writes
+what must be there after them to MANIFEST, and says how many calls that is."""
 
 import errno
 import json
@@ -32,7 +34,7 @@ FILE_BYTES_MAX = 300_000
 WRITE_BYTES_MAX = 40_000
 OPEN_MAX = 12
 XATTRS = ["user.a", "user.b", "trusted.c", "security.d"]
-RECORDS_PER_REPORT = 20
+CALLS_PER_REPORT = 20
 GONE = ("EIO", "ENOTCONN", "ECONNABORTED")
 
 
@@ -44,26 +46,63 @@ class PowerLost(Exception):
     """The disk is gone."""
 
 
+# What each call is in the journal.
+OPERATION = {
+    "mkdir": "MKDIR", "rmdir": "RMDIR", "unlink": "UNLINK", "symlink": "SYMLINK", "mkfifo": "MKNOD", "hard_link": "LINK", "link_unnamed": "LINK",
+    "make_unnamed": "TMPFILE", "open": "CREATE", "pwrite": "WRITE", "write": "WRITE", "truncate": "SETATTR", "chmod": "SETATTR", "fallocate": "FALLOCATE",
+    "copy_file_range": "COPY_RANGE", "renameat2": "RENAME", "setxattr": "SETXATTR", "removexattr": "REMOVEXATTR",
+}  # fmt: skip
+
+
 class Share:
-    """The calls, and how many records they made: one for each change that succeeded."""
+    """The calls, and how many of them changed something."""
 
     def __init__(self, mode):
         self.power = mode == "power"
-        self.replay_to = int(mode) if mode.isdigit() else None
-        self.live = self.replay_to is None
-        self.records = 0
+        self.live = not mode.startswith("/")
+        self.calls = 0
+        self.records = []
+        if not self.live:
+            with open(mode, encoding="ascii") as file:
+                self.records = json.load(file)[::-1]
 
-    def change(self, wanted, call, *args, records=1):
-        """A call that must fail with the errno `wanted`, or with None succeed. Answers its result."""
-        if self.records == self.replay_to:
-            raise Enough
-        result, found = self.run(call, args) if self.live else (None, wanted)
-        check(found == wanted, f"{call.__name__}{str(args)[:200]}: found {found}, wanted {wanted}")
+    def change(self, wanted, call, *args, asks=True):
+        """A call that must fail with the errno `wanted`, or with None succeed. Answers its result. `asks`: the kernel asks the file system."""
+        result = None
+        if self.live:
+            result, found = self.run(call, args)
+            check(found == wanted, f"{call.__name__}{str(args)[:200]}: found {found}, wanted {wanted}")
+        elif wanted is None and asks:
+            self.next_record(call)
         if wanted is None:
-            self.records += records
-            if self.live and self.records % RECORDS_PER_REPORT == 0:
-                tell("progress", self.records)
+            self.count()
         return result
+
+    def write(self, data, node, offset, call, *args):
+        """Writes to a file and to its node. The kernel makes several requests of a write when it likes: the last of them may be missing in a journal."""
+        if self.live:
+            written, found = self.run(call, args)
+            check((written, found) == (len(data), None), f"{call.__name__}: found {written}, {found}, wanted {len(data)}")
+        node.data.extend(bytes(max(0, offset - len(node.data))))
+        done = len(data) if self.live else 0
+        node.data[offset : offset + done] = data[:done]
+        while done < len(data):
+            length = self.next_record(call)
+            node.data[offset + done : offset + done + length] = data[done : done + length]
+            done += length
+        self.count()
+
+    def next_record(self, call):
+        if not self.records:
+            raise Enough
+        operation, length = self.records.pop()
+        same(operation, OPERATION[call.__name__], f"record of call {self.calls + 1}")
+        return length
+
+    def count(self):
+        self.calls += 1
+        if self.live and self.calls % CALLS_PER_REPORT == 0:
+            tell("progress", self.calls)
 
     def look(self, call, *args, wanted=None):
         """A call that changes nothing: not made in a replay."""
@@ -80,7 +119,7 @@ class Share:
             check(found == wanted, f"{call.__name__}{str(args)[:200]}: found {str(found)[:200]}, wanted {str(wanted)[:200]}")
 
     def sync(self, fd):
-        before = self.records
+        before = self.calls
         self.look(os.fsync, fd)
         if self.live:
             tell("synced", before)
@@ -180,10 +219,7 @@ def keep_open(fd, node):
 
 def overwrite(fd, node, offset):
     data = rng.randbytes(rng.randrange(1, WRITE_BYTES_MAX))
-    written = share.change(None, os.pwrite, fd, data, offset)
-    check(written in (None, len(data)), "a short write")
-    node.data.extend(bytes(max(0, offset - len(node.data))))
-    node.data[offset : offset + len(data)] = data
+    share.write(data, node, offset, os.pwrite, fd, data, offset)
 
 
 def write_open():
@@ -201,9 +237,7 @@ def append():
         return
     data = rng.randbytes(rng.randrange(1, 3000))
     fd = share.look(os.open, found[2], os.O_WRONLY | os.O_APPEND)
-    written = share.change(None, os.write, fd, data)
-    check(written in (None, len(data)), "a short append")
-    found[3].data.extend(data)
+    share.write(data, found[3], len(found[3].data), os.write, fd, data)
     share.look(os.close, fd)
 
 
@@ -289,7 +323,7 @@ def unnamed_then_linked():
     parent, name, path, node = place()
     if parent not in tree:
         return
-    fd = share.change(None, os.open, parent, os.O_TMPFILE | os.O_RDWR, 0o600)
+    fd = share.change(None, make_unnamed, parent)
     made = Node("file", 0o600)
     made.links = 0
     keep_open(fd, made)
@@ -299,6 +333,10 @@ def unnamed_then_linked():
     if wanted is None:
         made.links = 1
         put(parent, name, made)
+
+
+def make_unnamed(parent):
+    return os.open(parent, os.O_TMPFILE | os.O_RDWR, 0o600)
 
 
 def unlink():
@@ -319,7 +357,7 @@ def rename():
     if wanted is None and flags == RENAME_EXCHANGE and not node:
         wanted = "ENOENT"
     # Two names of one file: nothing happens, and the kernel doesn't ask.
-    share.change(wanted, renameat2, source[2], path, flags, records=0 if node is source[3] else 1)
+    share.change(wanted, renameat2, source[2], path, flags, asks=node is not source[3])
     if wanted is not None or node is source[3]:
         return
     if flags == RENAME_EXCHANGE:
@@ -433,8 +471,9 @@ try:
         share.see(os.pread, fd, FILE_BYTES_MAX * 2, 0, wanted=bytes(node.data))
         same(os.fstat(fd).st_nlink, node.links, "links of an open file")
     write_manifest()
-    finish(operations=operations, records=share.records)
+    finish(operations=operations, calls=share.calls)
 except Enough:
     write_manifest()
+    finish(calls=share.calls)
 except PowerLost:
-    finish(records=share.records)
+    finish(calls=share.calls)

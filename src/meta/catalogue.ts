@@ -88,10 +88,10 @@ export class Catalogue {
 
   createApp(app: Omit<AppRow, "slot" | "createdAt">, context: RequestContext): AppRow {
     this.refuseTakenName(app.namespace, app.name);
-    const tx = this.#core.begin(context);
-    const row = { ...app, slot: this.#nextAppSlot, createdAt: tx.time };
+    const row = { ...app, slot: this.#nextAppSlot, createdAt: this.#core.clock.now() };
+    const made = this.#putApp(row, RECORD_OP.APP_CREATE, context);
     this.#nextAppSlot++;
-    return this.#putApp(row, RECORD_OP.APP_CREATE, context);
+    return made;
   }
 
   /** Replaces an app's row. `deleted` true or false deletes or undeletes it. */

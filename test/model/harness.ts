@@ -21,6 +21,8 @@ export type Harness = {
   lastLsn(): Lsn;
   /** Resolves when background work has caught up (rows applied to the KV) and every cache that can be dropped is. */
   settle(): Promise<void>;
+  /** Whether a past moment can still be read, after `settle` or `reopen`. Absent: all can. */
+  isReadable?(lsn: Lsn): boolean;
   /**
    * Ends like `kill -9` (nothing flushed or closed in order, though memory and files are freed) and opens the same data again, with the
    * same clock and with the mounts that were attached (resumed: their kernels go on). This harness is not used afterwards.

@@ -136,19 +136,30 @@ class ModelRun {
   async #event(event: Event): Promise<void> {
     switch (event.op) {
       case "settle":
-        return this.#harness.settle();
+        await this.#harness.settle();
+        return this.#forgetUnreadable();
       case "reopen": {
         const before = this.#harness.lastLsn();
         this.#harness = await this.#harness.reopen();
         this.#crashed = true;
         this.#subscribe();
-        return expectSame("last LSN after reopen", this.#harness.lastLsn(), before);
+        expectSame("last LSN after reopen", this.#harness.lastLsn(), before);
+        return this.#forgetUnreadable();
       }
       case "resend":
         return this.#resend(event.back);
       default:
         return this.#compareTree(event.moment, new Random(event.seed));
     }
+  }
+
+  /** Moments that a bounded history let go. Now is always one. */
+  #forgetUnreadable(): void {
+    const harness = this.#harness;
+    if (harness.isReadable === undefined) return;
+    this.#moments = this.#moments.filter(({ lsn }) => harness.isReadable?.(lsn));
+    if (this.#moments.at(-1)?.lsn === harness.lastLsn()) return;
+    this.#moments.push({ lsn: harness.lastLsn(), snapshot: this.#model.snapshot() });
   }
 
   async #operation(operation: Operation, step: Step): Promise<void> {

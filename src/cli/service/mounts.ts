@@ -171,7 +171,8 @@ export class Mounts implements MountApi {
 
   #serve(row: MountRow, mounted: Mounted, options: { readonly resumed: boolean }): void {
     const { app, share } = this.#find(row);
-    app.engine.attachMount(row.id, options);
+    // A view reads past rows only: no live orphan has to wait for it.
+    if (row.at === undefined) app.engine.attachMount(row.id, options);
     const onEnd = (): void => {
       this.#ended(row).catch((error: unknown) =>
         this.#parts.log.error("a mount's end failed", { target: row.target, error: String(error) }),

@@ -39,7 +39,7 @@ GONE = ("EIO", "ENOTCONN", "ECONNABORTED")
 
 
 class Enough(Exception):
-    """The replay has reached its record."""
+    """There are no more records."""
 
 
 class PowerLost(Exception):
@@ -83,11 +83,10 @@ class Share:
         if self.live:
             written, found = self.run(call, args)
             check((written, found) == (len(data), None), f"{call.__name__}: found {written}, {found}, wanted {len(data)}")
-        node.data.extend(bytes(max(0, offset - len(node.data))))
-        done = len(data) if self.live else 0
-        node.data[offset : offset + done] = data[:done]
+        done = 0
         while done < len(data):
-            length = self.next_record(call)
+            length = len(data) if self.live else self.next_record(call)
+            node.data.extend(bytes(max(0, offset - len(node.data))))
             node.data[offset + done : offset + done + length] = data[done : done + length]
             done += length
         self.count()
@@ -284,8 +283,16 @@ def read_back():
     fd = share.look(os.open, found[2], os.O_RDONLY)
     if drop:
         share.look(os.posix_fadvise, fd, 0, 0, os.POSIX_FADV_DONTNEED)
-    share.see(os.pread, fd, FILE_BYTES_MAX * 2, 0, wanted=bytes(found[3].data))
+    share.see(whole, fd, wanted=bytes(found[3].data))
     share.look(os.close, fd)
+
+
+def whole(fd):
+    """All bytes of a file. A read that meets an error after some bytes answers those first."""
+    data = b""
+    while piece := os.pread(fd, FILE_BYTES_MAX * 2, len(data)):
+        data += piece
+    return data
 
 
 def link():
@@ -468,7 +475,7 @@ if share.live:
 try:
     operations = work()
     for fd, node in open_files:
-        share.see(os.pread, fd, FILE_BYTES_MAX * 2, 0, wanted=bytes(node.data))
+        share.see(whole, fd, wanted=bytes(node.data))
         same(os.fstat(fd).st_nlink, node.links, "links of an open file")
     write_manifest()
     finish(operations=operations, calls=share.calls)

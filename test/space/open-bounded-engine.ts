@@ -1,0 +1,176 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import type { Clock } from "../../src/base/clock.ts";
+import { MemoryLog } from "../../src/base/log.ts";
+import { ManualTimers } from "../../src/base/timers.ts";
+import type { AppId, InodeId, Lsn, MountId, ShareId } from "../../src/domain/ids.ts";
+import { MemoryKv } from "../../src/kv/memory-kv.ts";
+import { OpenApp, SERVICE_CONTEXT } from "../../src/meta/open-app.ts";
+import { addSnapshot, removeSnapshot, snapshots } from "../../src/meta/reading/snapshot-rows.ts";
+import { SystemTurns } from "../../src/meta/reading/turns.ts";
+import { createShare } from "../../src/meta/shares.ts";
+import { SpaceKeeper } from "../../src/meta/space/space-keeper.ts";
+import type { Harness, OpenHarness } from "../model/harness.ts";
+import { contextFactory } from "../model/harness-context.ts";
+import { Random } from "../model/random.ts";
+
+const APP_ID = "0123456789abcdef0123456789abcdef" as AppId;
+const SHARE_ID = "fedcba9876543210fedcba9876543210" as ShareId;
+const FIRST_MOUNT = 1 as MountId;
+
+/** What a run showed besides agreeing with the model. */
+export type BoundedRun = { collections: number; interruptions: number; removed: number; relocations: number; journalBytesMax: number };
+
+export type BoundedOptions = {
+  readonly seed: number;
+  readonly segmentBytesMax: number;
+  readonly historyBytesMax: number;
+  /** Interrupt a third of the runs of the keeper at a step. */
+  readonly interrupts: boolean;
+  readonly run: BoundedRun;
+};
+
+/** Thrown at a step of the keeper, as a crash would end it. */
+class Interruption extends Error {}
+
+/** Opens an engine whose history is tiny, and kept so whenever the model test lets things settle; there snapshots come and go, too. */
+export function openBoundedEngine(options: BoundedOptions): OpenHarness {
+  return async ({ clock }) => {
+    const folder = mkdtempSync(path.join(tmpdir(), "tidemark-space-"));
+    const engine = new BoundedEngine(folder, clock, options);
+    await engine.open();
+    return engine;
+  };
+}
+
+class BoundedEngine implements Harness {
+  readonly #folder: string;
+  readonly #clock: Clock;
+  readonly #kv: MemoryKv;
+  readonly #options: BoundedOptions;
+  readonly #random: Random;
+  readonly log = new MemoryLog();
+  readonly #mounts: MountId[] = [];
+  #app: OpenApp | undefined;
+  #nextSnapshot = 1;
+  root = 0 as InodeId;
+  readonly context = contextFactory(FIRST_MOUNT);
+
+  constructor(folder: string, clock: Clock, options: BoundedOptions, kv = new MemoryKv()) {
+    this.#folder = folder;
+    this.#clock = clock;
+    this.#options = options;
+    this.#random = new Random(options.seed);
+    this.#kv = kv;
+  }
+
+  get app(): OpenApp {
+    if (this.#app === undefined) throw new Error("not open");
+    return this.#app;
+  }
+
+  get api(): Harness["api"] {
+    return this.app.engine;
+  }
+
+  async open(): Promise<void> {
+    this.#app = await OpenApp.open({
+      appId: APP_ID,
+      slot: 1,
+      folder: path.join(this.#folder, "journal"),
+      kv: this.#kv,
+      clock: this.#clock,
+      log: this.log,
+      diskSpace: () => ({ totalBytes: 2n ** 40n, freeBytes: 2n ** 39n }),
+      journalLimits: { segmentBytesMax: this.#options.segmentBytesMax },
+    });
+    if (this.#mounts.length > 0) {
+      for (const mount of this.#mounts) this.app.engine.attachMount(mount, { resumed: true });
+      return;
+    }
+    this.root = createShare(this.app.core, { id: SHARE_ID, name: "files", views: "root" }, SERVICE_CONTEXT).root;
+    this.app.engine.attachMount(FIRST_MOUNT, { resumed: false });
+    this.#mounts.push(FIRST_MOUNT);
+  }
+
+  attachMount(): MountId {
+    const mount = (this.#mounts.length + 1) as MountId;
+    this.#mounts.push(mount);
+    this.app.engine.attachMount(mount, { resumed: false });
+    return mount;
+  }
+
+  lastLsn(): Lsn {
+    return this.app.core.lastLsn;
+  }
+
+  isReadable(lsn: Lsn): boolean {
+    return this.app.core.moments.isReadable(lsn);
+  }
+
+  async settle(): Promise<void> {
+    this.#changeSnapshots();
+    const interruptAfter = this.#options.interrupts && this.#random.oneIn(2) ? 1 + this.#random.below(8) : undefined;
+    await this.#collect(interruptAfter);
+    await this.app.journal.sync(this.app.core.lastLsn);
+    await this.app.applier.reached(this.app.core.lastLsn);
+    this.app.core.appendFailed();
+    const alarm = this.log.lines.find(({ level }) => level === "alarm");
+    if (alarm !== undefined) throw new Error(`alarm: ${alarm.message} ${JSON.stringify(alarm.fields)}`);
+  }
+
+  #changeSnapshots(): void {
+    const { core } = this.app;
+    const names = [...snapshots(core)].map(({ name }) => name);
+    if (names.length > 0 && (names.length > 4 || this.#random.oneIn(3))) removeSnapshot(core, this.#random.pick(names), SERVICE_CONTEXT);
+    if (!this.#random.oneIn(3) || core.lastTime === undefined) return;
+    // Of the moment before: the run knows what was there then.
+    const of = { lsn: core.lastLsn, time: core.lastTime };
+    addSnapshot(core, { name: `s${this.#nextSnapshot++}`, automatic: false, of }, SERVICE_CONTEXT);
+  }
+
+  async #collect(interruptAfter: number | undefined): Promise<void> {
+    const { run, historyBytesMax } = this.#options;
+    let steps = 0;
+    const keeper = new SpaceKeeper({
+      apps: () => [this.app],
+      diskSpace: () => ({ totalBytes: 2n ** 40n, freeBytes: 2n ** 39n }),
+      clock: this.#clock,
+      timers: new ManualTimers(),
+      turns: new SystemTurns(),
+      log: this.log,
+      historyBytesMax: BigInt(historyBytesMax),
+      onStep: (step) => {
+        if (step === "removed") run.removed++;
+        if (step === "copied") run.relocations++;
+        if (++steps === interruptAfter) throw new Interruption(step);
+      },
+    });
+    try {
+      await keeper.runOnce();
+      run.collections++;
+      const { journal } = this.app;
+      run.journalBytesMax = Math.max(run.journalBytesMax, journal.segments().reduce((sum, { bytes }) => sum + bytes, 0));
+    } catch (error) {
+      if (!(error instanceof Interruption)) throw error;
+      run.interruptions++;
+    }
+  }
+
+  async reopen(): Promise<Harness> {
+    // The process is gone: nothing more reaches the KV. What the journal has not synced is in the page cache, as after kill -9.
+    await this.app.applier.close();
+    const next = new BoundedEngine(this.#folder, this.#clock, { ...this.#options, seed: this.#random.u32() }, this.#kv);
+    next.root = this.root;
+    next.#nextSnapshot = this.#nextSnapshot;
+    next.#mounts.push(...this.#mounts);
+    await next.open();
+    return next;
+  }
+
+  async close(): Promise<void> {
+    await this.app.close();
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+}

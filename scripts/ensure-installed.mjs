@@ -56,7 +56,8 @@ function isInstalled(wanted) {
 
 function install() {
   console.error("Installing packages (npm ci); this is done once and takes about half a minute ...");
-  const args = ["ci", "--no-audit", "--no-fund"];
+  // Nothing that is needed has anything to build, so no package gets to run a script. npm's warnings are about its own Node.js version, under which nothing will run.
+  const args = ["ci", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"];
   // Inside an npm script npm says where it is; else it is on the PATH.
   const npm = process.env.npm_execpath;
   const options = { cwd: root, stdio: ["ignore", "inherit", "inherit"] };

@@ -1,6 +1,9 @@
 import type { Command } from "commander";
+import { TidemarkError } from "../domain/errors.ts";
+import { NAMESPACE_DEFAULT } from "../domain/share-path.ts";
 import type { CliEnvironment } from "./environment.ts";
 import { EXIT_CODES, type ExitName } from "./exit-codes.ts";
+import { findNamespace } from "./find-namespace.ts";
 import { type GlobalOptions, Session } from "./session.ts";
 
 /** What a command does: its arguments in order, its options. Answers how the process ends; nothing means well. */
@@ -23,12 +26,41 @@ export function body<O extends object>(
     const options = command.optsWithGlobals<O & GlobalOptions>();
     const session = new Session(context.environment, { options, command: fullName(command) });
     try {
-      const ended = await run(session, command.args, options);
+      const ended = await runFindingNamespace(session, { command, options, run });
       context.finish(EXIT_CODES[ended ?? "OK"].code);
     } finally {
       await session.close();
     }
   });
+}
+
+type Run<O> = { readonly command: Command; readonly options: O; readonly run: CommandBody<O> };
+
+/**
+ * Runs the body; when there is no app of the name that was given without a namespace, but one elsewhere, once more with that one. Nothing can have been
+ * done the first time: there was no app to do it to.
+ */
+async function runFindingNamespace<O>(
+  session: Session,
+  { command, options, run }: Run<O>,
+): Promise<ExitName | undefined> {
+  const { args } = command;
+  try {
+    return await run(session, args, options);
+  } catch (error) {
+    const named = APP_ARGUMENTS.includes(command.registeredArguments[0]?.name() ?? "") ? args[0] : undefined;
+    const full = named === undefined || !isNotFound(error) ? undefined : await findNamespace(session, named);
+    if (full === undefined) throw error;
+    session.output.note(`note: there is no app of that name in the namespace "${NAMESPACE_DEFAULT}"; this is ${full}`);
+    return run(session, [full, ...args.slice(1)], options);
+  }
+}
+
+/** First arguments that begin with an app's name. */
+const APP_ARGUMENTS: readonly string[] = ["app", "app/share", "path"];
+
+function isNotFound(error: unknown): boolean {
+  return error instanceof TidemarkError && error.code === "NOT_FOUND";
 }
 
 function fullName(command: Command): string {

@@ -1,5 +1,7 @@
+import { isatty } from "node:tty";
 import pino from "pino";
 import type { Log, LogFields } from "../base/log.ts";
+import { logText } from "./output/log-text.ts";
 
 /** pino's numbers: fatal is 60. An alarm is a fatal line with `alarm: true`, so that any collector can page somebody. */
 class PinoLog implements Log {
@@ -39,9 +41,17 @@ export type LogOptions = {
   readonly destination?: pino.DestinationStream;
 };
 
-/** A log of JSON lines through pino, to standard error unless `destination` says otherwise. */
+/** Standard error. */
+const LOG_FD = 2;
+
+/** A log through pino to standard error unless `destination` says otherwise: JSON lines, or on a terminal lines for a person. */
 export function createLog({ level, destination }: LogOptions): Log {
-  return new PinoLog(pino({ level, base: null }, destination ?? pino.destination(2)));
+  return new PinoLog(pino({ level, base: null }, destination ?? standardError()));
+}
+
+function standardError(): pino.DestinationStream {
+  const out = pino.destination(LOG_FD);
+  return isatty(LOG_FD) ? { write: (line) => void out.write(logText(line)) } : out;
 }
 
 // JSON has no bigint, and pino would throw on one in a field it does not know.

@@ -2,8 +2,10 @@ import { readFileSync } from "node:fs";
 import { enableCompileCache } from "node:module";
 import { homedir } from "node:os";
 import { SystemClock } from "../base/clock.ts";
+import { SystemTimers } from "../base/timers.ts";
 import type { CliEnvironment } from "./environment.ts";
 import { EXIT_CODES } from "./exit-codes.ts";
+import { waitForService } from "./wait-for-service.ts";
 
 // Node.js compiles the sources at each start; the cache (in the system's folder for temporary files) halves the time that takes.
 enableCompileCache();
@@ -60,7 +62,13 @@ function processEnvironment(version: string, signal: AbortSignal): CliEnvironmen
     version,
     signal,
     connect: async (socketPath) => {
+      const onWait = (waitMsMax: number): void => {
+        if (process.stderr.isTTY)
+          process.stderr.write(`The service does not answer; waiting up to ${waitMsMax / 1000} s ...\n`);
+      };
+      const waited = waitForService(socketPath, { clock, timers: new SystemTimers(), signal, onWait });
       const { AdminClient } = await import("../rpc/admin-client.ts");
+      await waited;
       const api = new AdminClient({ socketPath, clock });
       return { api, close: () => api.close() };
     },

@@ -1,9 +1,10 @@
 /** The service process: started by the supervisor (serve.ts), never by hand. */
 import { readFileSync } from "node:fs";
 import { SystemClock } from "../base/clock.ts";
-import { TidemarkError } from "../domain/errors.ts";
+import { type ErrorCode, TidemarkError } from "../domain/errors.ts";
 import { SupervisorClient } from "../gateway/fuse/supervisor-client.ts";
-import { KvError } from "../kv/kv-error.ts";
+import { KvError, type KvErrorCode } from "../kv/kv-error.ts";
+import { EXIT_CODES, EXIT_OF_ERROR } from "./exit-codes.ts";
 import { createLog } from "./log.ts";
 import { SERVICE_OPTIONS_VARIABLE, type ServiceProcessOptions } from "./serve.ts";
 import { runService } from "./service/run-service.ts";
@@ -43,14 +44,32 @@ async function main(): Promise<void> {
   log.info("stopped");
 }
 
+/** As which failure of the whole service one of its key-value store counts. */
+const ERROR_OF_KV: Readonly<Record<KvErrorCode, ErrorCode>> = {
+  KV_CLOSED: "INTERNAL",
+  KV_LOCKED: "DATA_FOLDER_LOCKED",
+  KV_MISSING: "DATA_FOLDER_FOREIGN",
+  KV_FOREIGN: "DATA_FOLDER_FOREIGN",
+  KV_CORRUPT: "DATA_DAMAGED",
+  KV_NO_SPACE: "NO_SPACE",
+  KV_IO: "INTERNAL",
+};
+
+/** Says why the service cannot run; answers the exit code, which the supervisor passes on when this was the first start. */
+function report(error: unknown): number {
+  const log = createLog({ level: "info" });
+  if (!(error instanceof TidemarkError || error instanceof KvError)) {
+    log.error("the service cannot start: a defect", { error });
+    return EXIT_CODES.FAILURE.code;
+  }
+  log.error(error.message, { code: error.code });
+  const code = error instanceof KvError ? ERROR_OF_KV[error.code] : error.code;
+  return EXIT_CODES[EXIT_OF_ERROR[code]].code;
+}
+
 try {
   await main();
   process.exit(0);
 } catch (error) {
-  const expected = error instanceof TidemarkError || error instanceof KvError;
-  createLog({ level: "info" }).error(
-    expected ? error.message : "the service cannot start: a defect",
-    expected ? { code: error.code } : { error },
-  );
-  process.exit(1);
+  process.exit(report(error));
 }

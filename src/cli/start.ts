@@ -5,6 +5,7 @@ import { fileURLToPath } from "node:url";
 import { SystemClock } from "../base/clock.ts";
 import { SystemTimers } from "../base/timers.ts";
 import type { AdminApi } from "../domain/admin-api.ts";
+import type { ServiceStatus } from "../domain/admin-status.ts";
 import { TidemarkError } from "../domain/errors.ts";
 import { AdminClient } from "../rpc/admin-client.ts";
 import { ADMIN_SOCKET_NAME } from "../rpc/admin-server.ts";
@@ -31,6 +32,25 @@ const timers = new SystemTimers();
 const say = (text: string): void => void process.stdout.write(`${text}\n`);
 
 async function main(): Promise<number> {
+  const client = new AdminClient({ socketPath: join(DATA, ADMIN_SOCKET_NAME), clock });
+  try {
+    const running = await statusIfReady(client);
+    if (running === undefined) return await runService(client);
+    say(`Tidemark runs already on the data in ${DATA}: nothing new was started.`);
+    await setUp(client, {
+      stop: `Ctrl-C stops it in the terminal where it was started; so does: kill ${pidToStop(running)}`,
+    });
+    return 0;
+  } catch (error) {
+    say(`Setting up failed: ${error instanceof Error ? error.message : String(error)}`);
+    return 1;
+  } finally {
+    client.close();
+  }
+}
+
+/** Starts the service, explains, and stays until it ends. Answers the exit code. */
+async function runService(client: AdminClient): Promise<number> {
   // In a process group of its own: Ctrl-C reaches it through us, once.
   const service = spawn(join(ROOT, "bin/tidemark"), ["serve", "--data", DATA, "--log-level", "warn"], {
     stdio: ["ignore", "inherit", "inherit"],
@@ -41,26 +61,24 @@ async function main(): Promise<number> {
   );
   service.on("error", (error) => say(`The service could not be started: ${error.message}`));
   const stop = stopOnSignals(service);
-  const client = new AdminClient({ socketPath: join(DATA, ADMIN_SOCKET_NAME), clock });
   try {
-    if (await isReady(client, ended)) {
-      await setUp(client);
-    } else {
-      const code = await ended;
-      if (!stop.requested()) say("The service has ended; what it said is above.");
-      return stop.requested() ? 0 : code || 1;
-    }
+    if (await isReady(client, ended)) await setUp(client, { stop: "Ctrl-C stops it cleanly." });
   } catch (error) {
-    say(`Setting up failed: ${error instanceof Error ? error.message : String(error)}`);
     stop.now();
     await ended;
-    return 1;
-  } finally {
-    client.close();
+    throw error;
   }
   const code = await ended;
-  if (stop.requested()) say("Stopped. Everything is kept in .tidemark; npm start goes on with it.");
-  return stop.requested() ? 0 : code || 1;
+  if (!stop.requested()) {
+    say("The service has ended; what it said is above.");
+    return code || 1;
+  }
+  say("Stopped. Everything is kept in .tidemark; npm start goes on with it.");
+  return 0;
+}
+
+function pidToStop({ pid, supervisor }: ServiceStatus): number {
+  return supervisor.state === "running" ? supervisor.pid : pid;
 }
 
 /** Ends the service when this process is asked to end. A second request, later, ends it at once. */
@@ -90,26 +108,30 @@ async function isReady(api: AdminApi, ended: Promise<number>): Promise<boolean> 
   });
   const deadlineMs = clock.monotonicMs() + READY_MS_MAX;
   while (!hasEnded) {
-    try {
-      await api.status.serviceStatus();
-      return true;
-    } catch (error) {
-      if (!(error instanceof TidemarkError) || error.code !== "UNAVAILABLE") throw error;
-      if (clock.monotonicMs() > deadlineMs) throw error;
-    }
+    if ((await statusIfReady(api)) !== undefined) return true;
+    if (clock.monotonicMs() > deadlineMs) throw new Error(`the service does not answer after ${READY_MS_MAX / 1000} s`);
     await timers.wait(POLL_MS);
   }
   return false;
 }
 
+async function statusIfReady(api: AdminApi): Promise<ServiceStatus | undefined> {
+  try {
+    return await api.status.serviceStatus();
+  } catch (error) {
+    if (error instanceof TidemarkError && error.code === "UNAVAILABLE") return undefined;
+    throw error;
+  }
+}
+
 /** Makes what is not there yet, mounts, and explains. */
-async function setUp(api: AdminApi): Promise<void> {
+async function setUp(api: AdminApi, { stop }: { stop: string }): Promise<void> {
   const app = { namespace: "default", name: "demo" };
   await unlessExists(() => api.catalogue.createApp({ ...app, labels: {} }));
   await unlessExists(() => api.catalogue.createShare({ app, name: "files", views: "users" }));
   const { canMount, mountsMessage } = await api.status.serviceStatus();
   if (!canMount) {
-    explainWithoutMount(mountsMessage);
+    explainWithoutMount(mountsMessage, stop);
     return;
   }
   if (!(await isMounted(api))) {
@@ -118,7 +140,7 @@ async function setUp(api: AdminApi): Promise<void> {
     await api.mounts.mount({ app, share: { name: "files" }, target: MOUNT, at: { kind: "now" }, ...how });
   }
   if (readdirSync(MOUNT).length > 0) say("The share goes on with what it held before.");
-  explain();
+  explain(stop);
 }
 
 async function unlessExists(make: () => Promise<unknown>): Promise<void> {
@@ -136,35 +158,39 @@ async function isMounted(api: AdminApi): Promise<boolean> {
   return false;
 }
 
-function explain(): void {
+function explain(stop: string): void {
   const place = `./${relative(ROOT, MOUNT)}`;
   say(`
-The share demo/files is mounted at ${place}. Everything that happens there is remembered. In another terminal:
+The share demo/files is mounted at ${place}. Everything that happens there is remembered. In another terminal, in the same directory:
 
   export TIDEMARK_DATA="${DATA}"
-  echo one > ${place}/note.txt ; sleep 5 ; echo two > ${place}/note.txt
-  npx tidemark log demo/files                           what happened, and who did it
-  npx tidemark history demo/files/note.txt              the versions of one file
-  npx tidemark cat demo/files/note.txt --at '5s ago'    a file as it was
+  echo one > ${place}/note.txt ; sleep 1 ; before=$(date +%T)
+  echo two > ${place}/note.txt
+  npx tidemark log demo/files                                what happened, and who did it
+  npx tidemark history demo/files/note.txt                   the versions of one file
+  npx tidemark cat demo/files/note.txt --at "$before"        a file as it was: also '10m ago', 'yesterday 14:00' ...
   rm ${place}/note.txt
-  npx tidemark restore demo/files --at '10s ago'        all of it as it was; tidemark undo takes it back
+  npx tidemark restore demo/files --at "$before"             all of it as it was; shows the plan and asks
+  npx tidemark undo demo                                     takes the restore back
   npx tidemark status
   npx tidemark --help
 
-Ctrl-C stops it cleanly.`);
+${stop}`);
 }
 
-function explainWithoutMount(reason: string): void {
+function explainWithoutMount(reason: string, stop: string): void {
   say(`
 The service runs, with the app demo and its share files, but nothing can be mounted here: ${reason}.
 To go on, run "npm start" as root on a machine with /dev/fuse (in a container: --device /dev/fuse --cap-add SYS_ADMIN).
-Everything else works. In another terminal:
+Everything else works. In another terminal, in the same directory:
 
   export TIDEMARK_DATA="${DATA}"
+  npx tidemark share list
+  npx tidemark log demo
   npx tidemark status
   npx tidemark --help
 
-Ctrl-C stops it cleanly.`);
+${stop}`);
 }
 
 process.exitCode = await main();

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { ContentId, InodeId, Lsn } from "../domain/ids.ts";
+import type { ContentId, InodeId, Lsn, MountId } from "../domain/ids.ts";
 import { LIVE } from "../domain/ids.ts";
 import { addToCounters, decodeApplied, emptyCounters, encodeApplied } from "./counters.ts";
 import { decodeOrphan, encodeOrphan } from "./holders.ts";
@@ -97,7 +97,7 @@ describe("rows", () => {
   });
 
   test("an orphan names its holders", () => {
-    const mounts = [1, 2, 0xffff_ffff] as Parameters<typeof encodeOrphan>[1];
+    const mounts = [1, 2, 0xffff_ffff].map((mount) => mount as MountId);
     expect(decodeOrphan(encodeOrphan(3 as Lsn, mounts))).toEqual({ since: 3, mounts });
   });
 });

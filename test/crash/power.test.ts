@@ -18,7 +18,7 @@ const ROUNDS = crashRounds(8);
 const DISK_BYTES = 2 * 1024 ** 3;
 const STORMS = 3;
 /** Records of the first storm before a cut. */
-const RECORDS_MAX = 700;
+const RECORDS_MAX = 500;
 const SHUTDOWN_MODES = [SHUTDOWN_LOG_WRITTEN, SHUTDOWN_NOTHING_WRITTEN, SHUTDOWN_NOTHING_WRITTEN, SHUTDOWN_NOTHING_WRITTEN];
 
 const workloadFile = (name: string): string => path.join(import.meta.dirname, "workloads", name);

@@ -14,10 +14,14 @@ import { SpaceKeeper } from "../../src/meta/space/space-keeper.ts";
 import type { Harness, OpenHarness } from "../model/harness.ts";
 import { contextFactory } from "../model/harness-context.ts";
 import { Random } from "../model/random.ts";
+import { audit } from "./audit.ts";
 
 const APP_ID = "0123456789abcdef0123456789abcdef" as AppId;
 const SHARE_ID = "fedcba9876543210fedcba9876543210" as ShareId;
 const FIRST_MOUNT = 1 as MountId;
+
+/** As in the model run: older moments than the last 64 are kept only at multiples of this. */
+const MOMENTS_THINNED = 16;
 
 /** What a run showed besides agreeing with the model. */
 export type BoundedRun = { collections: number; interruptions: number; removed: number; relocations: number; journalBytesMax: number };
@@ -54,6 +58,7 @@ class BoundedEngine implements Harness {
   readonly #mounts: MountId[] = [];
   #app: OpenApp | undefined;
   #nextSnapshot = 1;
+  #lastKept = 0 as Lsn;
   root = 0 as InodeId;
   readonly context = contextFactory(FIRST_MOUNT);
 
@@ -70,8 +75,21 @@ class BoundedEngine implements Harness {
     return this.#app;
   }
 
+  /** Notes moments that the model test keeps for long: those are worth a snapshot. */
   get api(): Harness["api"] {
-    return this.app.engine;
+    const { engine } = this.app;
+    return {
+      execute: (request, context) => {
+        const before = this.lastLsn();
+        try {
+          return engine.execute(request, context);
+        } finally {
+          if (this.lastLsn() > before && this.lastLsn() % MOMENTS_THINNED === 0) this.#lastKept = this.lastLsn();
+        }
+      },
+      subscribe: (listener) => engine.subscribe(listener),
+      close: () => engine.close(),
+    };
   }
 
   async open(): Promise<void> {
@@ -123,10 +141,9 @@ class BoundedEngine implements Harness {
   #changeSnapshots(): void {
     const { core } = this.app;
     const names = [...snapshots(core)].map(({ name }) => name);
-    if (names.length > 0 && (names.length > 4 || this.#random.oneIn(3))) removeSnapshot(core, this.#random.pick(names), SERVICE_CONTEXT);
-    if (!this.#random.oneIn(3) || core.lastTime === undefined) return;
-    // Of the moment before: the run knows what was there then.
-    const of = { lsn: core.lastLsn, time: core.lastTime };
+    if (names.length > 0 && (names.length > 5 || this.#random.oneIn(4))) removeSnapshot(core, this.#random.pick(names), SERVICE_CONTEXT);
+    if (this.#random.oneIn(3) || core.lastTime === undefined || !this.isReadable(this.#lastKept)) return;
+    const of = { lsn: this.#lastKept, time: core.lastTime };
     addSnapshot(core, { name: `s${this.#nextSnapshot++}`, automatic: false, of }, SERVICE_CONTEXT);
   }
 
@@ -150,8 +167,11 @@ class BoundedEngine implements Harness {
     try {
       await keeper.runOnce();
       run.collections++;
+      const wrong = audit(this.app);
+      if (wrong.length > 0) throw new Error(`after a collection: ${wrong.length} faults, ${wrong.slice(0, 5).join("; ")}`);
       const { journal } = this.app;
       run.journalBytesMax = Math.max(run.journalBytesMax, journal.segments().reduce((sum, { bytes }) => sum + bytes, 0));
+      if (process.env["SPACE_TRACE"]) { const st = keeper.status(this.app); console.log(this.app.core.moments.floor, this.app.core.moments.kept.count, journal.segments().reduce((a,b)=>a+b.bytes,0), st); }
     } catch (error) {
       if (!(error instanceof Interruption)) throw error;
       run.interruptions++;

@@ -25,7 +25,10 @@ function stepsOf(seed: number, count: number): Step[] {
     if (!random.oneIn(SETTLE_EVERY)) continue;
     steps.push({ ...step, clock: 0, do: { op: "settle" } });
     if (random.oneIn(2)) steps.push({ ...step, clock: 0, do: { op: "reopen" } });
-    if (random.oneIn(2)) steps.push({ ...step, clock: 0, do: { op: "check", moment: random.oneIn(2) ? -1 : random.u32(), seed: random.u32() } });
+    // The oldest moments are those that snapshots keep.
+    for (const moment of [0, random.below(6), random.u32(), -1]) {
+      if (random.oneIn(2)) steps.push({ ...step, clock: 0, do: { op: "check", moment, seed: random.u32() } });
+    }
   }
   return steps;
 }

@@ -1,12 +1,13 @@
 import type { Command } from "commander";
 import type { AppInfo, DeletedFilter, Labels } from "../../domain/admin-catalogue.ts";
 import { TidemarkError } from "../../domain/errors.ts";
+import { formatUtcTime } from "../../domain/moment.ts";
 import { type AppRef, formatAppRef, NAMESPACE_DEFAULT, parseAppRef } from "../../domain/share-path.ts";
 import { body, type CommandContext } from "../leaf.ts";
 import { formatCount } from "../output/human.ts";
 import type { Column } from "../output/output.ts";
 import type { Session } from "../session.ts";
-import { first, needed } from "./arguments.ts";
+import { collect, first, needed } from "./arguments.ts";
 
 type NameOptions = { readonly namespace?: string };
 type ListOptions = NameOptions & {
@@ -23,7 +24,7 @@ export function addAppCommands(program: Command, context: CommandContext): void 
       .command("create <app>")
       .description("make an app, e.g. prod:shop")
       .option("--namespace <name>", "instead of writing namespace:app")
-      .option("--label <name=value...>", "label it; may be given several times"),
+      .option("--label <name=value>", "label it; may be given several times", collect),
     context,
     async (session, [name], options) => {
       const { namespace, name: appName, id } = appArgument(needed(name), options.namespace);
@@ -42,7 +43,7 @@ export function addAppCommands(program: Command, context: CommandContext): void 
       .command("list")
       .description("list apps")
       .option("--namespace <name>", "only this namespace")
-      .option("--label <name=value...>", "only those with all of these labels")
+      .option("--label <name=value>", "only those with this label; may be given several times", collect)
       .option("--deleted", "the deleted ones instead")
       .option("--all", "the deleted ones too"),
     context,
@@ -107,8 +108,12 @@ async function listApps(session: Session, _: readonly string[], options: ListOpt
   const columns: Column<AppInfo>[] = [
     { title: "APP", human: fullName, style: () => "bold" },
     { title: "SHARES", align: "right", human: (app) => formatCount(app.shareCount) },
-    { title: "CREATED", human: (app) => session.time(app.createdAt) },
-    { title: "DELETED", human: (app) => (app.deletedAt === undefined ? "" : session.time(app.deletedAt)) },
+    { title: "CREATED", human: (app) => session.time(app.createdAt), plain: (app) => formatUtcTime(app.createdAt) },
+    {
+      title: "DELETED",
+      human: ({ deletedAt }) => (deletedAt === undefined ? "" : session.time(deletedAt)),
+      plain: ({ deletedAt }) => (deletedAt === undefined ? "" : formatUtcTime(deletedAt)),
+    },
     { title: "ID", human: (app) => shortId(app.id), plain: (app) => app.id },
     { title: "LABELS", human: (app) => formatLabels(app.labels) },
   ];

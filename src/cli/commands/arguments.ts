@@ -9,6 +9,11 @@ export function needed(value: string | undefined): string {
   return value;
 }
 
+/** For options that may be given several times. */
+export function collect(value: string, before: readonly string[] | undefined): readonly string[] {
+  return [...(before ?? []), value];
+}
+
 /** `app/share`, nothing below. Throws INVALID_ARGUMENT. */
 export function parseShare(text: string): { app: AppRef; share: ShareRef } {
   const { app, share, path } = parseSharePath(text);

@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import type { RestoreInfo } from "../../domain/admin-restore.ts";
 import { TidemarkError } from "../../domain/errors.ts";
+import { formatUtcTime } from "../../domain/moment.ts";
 import { formatSharePath, parseAppRef, parseSharePath } from "../../domain/share-path.ts";
 import type { ExitName } from "../exit-codes.ts";
 import { body, type CommandContext } from "../leaf.ts";
@@ -111,7 +112,7 @@ async function listRestores(
   const restores = await (await session.api()).restores.listRestores(request, session.callOptions);
   const columns: Column<RestoreInfo>[] = [
     { title: "RESTORE", human: (each) => each.id, style: () => "bold" },
-    { title: "STARTED", human: (each) => session.time(each.startedAt) },
+    { title: "STARTED", human: (each) => session.time(each.startedAt), plain: (each) => formatUtcTime(each.startedAt) },
     { title: "KIND", human: (each) => each.kind },
     {
       title: "STATE",

@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import type { ShareInfo, ViewsOption } from "../../domain/admin-catalogue.ts";
 import { TidemarkError } from "../../domain/errors.ts";
+import { formatUtcTime } from "../../domain/moment.ts";
 import { parseAppRef } from "../../domain/share-path.ts";
 import { body, type CommandContext } from "../leaf.ts";
 import type { Column } from "../output/output.ts";
@@ -102,8 +103,16 @@ async function listShares(
   const columns: Column<ShareInfo>[] = [
     { title: "SHARE", human: sharePath, style: () => "bold" },
     { title: "VIEWS", human: (share) => share.views },
-    { title: "CREATED", human: (share) => session.time(share.createdAt) },
-    { title: "DELETED", human: (share) => (share.deletedAt === undefined ? "" : session.time(share.deletedAt)) },
+    {
+      title: "CREATED",
+      human: (share) => session.time(share.createdAt),
+      plain: (share) => formatUtcTime(share.createdAt),
+    },
+    {
+      title: "DELETED",
+      human: ({ deletedAt }) => (deletedAt === undefined ? "" : session.time(deletedAt)),
+      plain: ({ deletedAt }) => (deletedAt === undefined ? "" : formatUtcTime(deletedAt)),
+    },
     { title: "ID", human: (share) => shortId(share.id), plain: (share) => share.id },
   ];
   const shown = deleted === "without" ? columns.filter((column) => column.title !== "DELETED") : columns;

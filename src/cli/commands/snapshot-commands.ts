@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import type { SnapshotInfo } from "../../domain/admin-catalogue.ts";
+import { formatUtcTime } from "../../domain/moment.ts";
 import { parseAppRef } from "../../domain/share-path.ts";
 import { body, type CommandContext } from "../leaf.ts";
 import type { Column } from "../output/output.ts";
@@ -31,7 +32,7 @@ export function addSnapshotCommands(program: Command, context: CommandContext): 
       );
       const columns: Column<SnapshotInfo>[] = [
         { title: "SNAPSHOT", human: (each) => each.name, style: () => "bold" },
-        { title: "TIME", human: (each) => session.time(each.time) },
+        { title: "TIME", human: (each) => session.time(each.time), plain: (each) => formatUtcTime(each.time) },
         { title: "LSN", align: "right", human: (each) => String(each.lsn) },
         { title: "MADE BY", human: (each) => (each.automatic ? "restore" : "you") },
       ];

@@ -46,9 +46,9 @@ async function statusText(session: Session, withDeleted: boolean): Promise<void>
   for (const line of serviceLines(session, service)) await output.line(line);
   await output.line("");
   const apps = api.status.appStatus({ withDeleted }, session.callOptions);
-  await output.list(appColumns(), apps, { empty: "No apps yet. Make one: tidemark app create NAME" });
+  await output.table(appColumns(), apps, { empty: "No apps yet. Make one: tidemark app create NAME" });
   await output.line("");
-  await output.list(mountColumns(session), api.mounts.listMounts(session.callOptions), {
+  await output.table(mountColumns(session), api.mounts.listMounts(session.callOptions), {
     empty: "Nothing is mounted.",
   });
   for (const alarm of service.alarms) {

@@ -115,15 +115,36 @@ export class Output {
     pages: AsyncIterable<readonly T[]>,
     options: { empty: string; json?: (item: T) => unknown },
   ): Promise<number> {
+    if (this.isTerminal) {
+      const count = await this.#rows(columns, pages);
+      if (count === 0) this.note(options.empty);
+      return count;
+    }
     let count = 0;
-    let widths: readonly number[] | undefined;
     for await (const page of pages) {
       if (this.json) await this.write(page.map((item) => `${toJson(options.json?.(item) ?? item)}\n`).join(""));
-      else if (this.isTerminal) widths = await this.#tablePage(columns, page, widths);
       else await this.write(page.map((item) => `${plainLine(columns, item)}\n`).join(""));
       count += page.length;
     }
-    if (count === 0 && this.isTerminal) this.note(options.empty);
+    return count;
+  }
+
+  /** A table that is part of a report for people, wherever that goes. `empty` stands in its place when there are no items. */
+  async table<T>(
+    columns: readonly Column<T>[],
+    pages: AsyncIterable<readonly T[]>,
+    { empty }: { empty: string },
+  ): Promise<void> {
+    if ((await this.#rows(columns, pages)) === 0) await this.line(empty);
+  }
+
+  async #rows<T>(columns: readonly Column<T>[], pages: AsyncIterable<readonly T[]>): Promise<number> {
+    let count = 0;
+    let widths: readonly number[] | undefined;
+    for await (const page of pages) {
+      widths = await this.#tablePage(columns, page, widths);
+      count += page.length;
+    }
     return count;
   }
 

@@ -36,8 +36,10 @@ export type RunServiceOptions = {
   readonly supervisor: () => SupervisorStatus;
 };
 
-/** How long a former process of this folder may take to end. */
+/** How long the process before may take to end, when the supervisor has started this one in its place. */
 const LOCK_WAIT_MS = 10_000;
+/** At the first start the folder is more likely in use, and a person waits to be told so. */
+const LOCK_WAIT_FIRST_MS = 1_000;
 
 /** Calls under way when the service stops get this long. */
 const ADMIN_GRACE_MS = 2_000;
@@ -61,7 +63,7 @@ export async function runService(options: RunServiceOptions): Promise<RunningSer
       path: options.dataFolder,
       clock,
       log,
-      lockWaitMs: LOCK_WAIT_MS,
+      lockWaitMs: options.supervisor().restartCount > 0 ? LOCK_WAIT_MS : LOCK_WAIT_FIRST_MS,
       timers: new SystemTimers(),
     });
     closers.push(() => folder.close());

@@ -43,7 +43,9 @@ function getattr(vfs: VfsContext, views: ViewsDirectory, request: attributes.Get
   if (vfs.isViews(header.slot)) return views.getattr(reply);
   const node = vfs.node(header.slot, header.ino);
   const result = vfs.api.execute({ op: "getattr", ino: node.ino, at: node.at }, vfs.context(header));
-  return whenDone(result, (inode) => reply.attributes(inode, validityOf(header.slot)));
+  return whenDone(result, (inode) =>
+    reply.attributes(attributesOf(inode, vfs.numberOf(inode.ino)), validityOf(header.slot)),
+  );
 }
 
 function statx(vfs: VfsContext, views: ViewsDirectory, request: attributes.StatxRequest, reply: Reply): void | Promise<void> {
@@ -51,7 +53,9 @@ function statx(vfs: VfsContext, views: ViewsDirectory, request: attributes.Statx
   if (vfs.isViews(header.slot)) return views.statx(reply);
   const node = vfs.node(header.slot, header.ino);
   const result = vfs.api.execute({ op: "getattr", ino: node.ino, at: node.at }, vfs.context(header));
-  return whenDone(result, (inode) => reply.statx(inode, validityOf(header.slot)));
+  return whenDone(result, (inode) =>
+    reply.statx(attributesOf(inode, vfs.numberOf(inode.ino)), validityOf(header.slot)),
+  );
 }
 
 function setattr(vfs: VfsContext, request: attributes.SetattrRequest, reply: Reply): void | Promise<void> {
@@ -66,7 +70,9 @@ function setattr(vfs: VfsContext, request: attributes.SetattrRequest, reply: Rep
   if (request.mtime !== undefined) set.mtime = request.mtime;
   if (request.killPrivileges) set.killPrivileges = true;
   const result = vfs.api.execute({ op: "setattr", ino, set }, vfs.context(header));
-  return whenDone(result, (inode) => reply.attributes(attributesOf(inode, inode.ino), validityOf(0)));
+  return whenDone(result, (inode) =>
+    reply.attributes(attributesOf(inode, vfs.numberOf(inode.ino)), validityOf(0)),
+  );
 }
 
 function statfs(vfs: VfsContext, request: PlainRequest, reply: Reply): void | Promise<void> {

@@ -17,7 +17,10 @@ export function validityOf(slot: number): Validity {
   return slot === 0 ? LIVE_VALIDITY : { slot, attributesSec: Number.POSITIVE_INFINITY, entrySec: Number.POSITIVE_INFINITY };
 }
 
-/** What the kernel is told of an inode: its number in this mount may differ (the root). */
+/**
+ * What the kernel is told of an inode: its number in this mount may differ (the root's does). The generation of a mount's root is 0 for the kernel:
+ * one before 6.9 that finds another in an answer (to ".." of a handle) takes the whole mount for broken.
+ */
 export function attributesOf(inode: Inode, number: number): NodeAttributes {
-  return inode.ino === number ? inode : { ...inode, ino: number };
+  return inode.ino === number ? inode : { ...inode, ino: number, generation: 0 };
 }

@@ -4,6 +4,7 @@ import type { Reply } from "../fuse/reply.ts";
 import { type VfsContext, whenDone } from "./context.ts";
 
 const NUL = Buffer.alloc(1);
+const ACL_PREFIX = Buffer.from("system.posix_acl_");
 
 /** Extended attributes, POSIX ACLs among them. */
 export function xattrOperations(vfs: VfsContext): FuseOperations {
@@ -31,7 +32,13 @@ export function xattrOperations(vfs: VfsContext): FuseOperations {
     removexattr: (request, reply) => {
       const { header, name } = request;
       const ino = vfs.liveNode(header.slot, header.ino);
-      return whenDone(vfs.api.execute({ op: "removexattr", ino, name }, vfs.context(header)), () => reply.ok());
+      try {
+        return whenDone(vfs.api.execute({ op: "removexattr", ino, name }, vfs.context(header)), () => reply.ok());
+      } catch (error) {
+        // Linux: taking away an ACL that is not there succeeds (setting an empty one comes here, too).
+        if (!(error instanceof FsError) || error.code !== "ENODATA" || !name.subarray(0, 17).equals(ACL_PREFIX)) throw error;
+        reply.ok();
+      }
     },
   };
 }

@@ -51,7 +51,10 @@ class RunCursor {
     if (current === undefined) return;
     const { offset, run } = current;
     if (length >= run.length) return this.#take();
-    this.current = { offset: offset + BigInt(length), run: { ...run, start: run.start + length, length: run.length - length, skip: run.skip + length } };
+    this.current = {
+      offset: offset + BigInt(length),
+      run: { ...run, start: run.start + length, length: run.length - length, skip: run.skip + length },
+    };
   }
 
   #take(): void {

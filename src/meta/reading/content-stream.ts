@@ -15,7 +15,12 @@ export type FileRun = { readonly offset: bigint; readonly run: Run };
 const CHUNK_BYTES_BIG = BigInt(CHUNK_BYTES);
 
 /** The stored runs of [from, to) of a file as of `at`, a chunk at a time, in order; chunks without any are leapt over. `row` is the file as of `at`. */
-export function* chunksOfRuns(core: EngineCore, row: InodeRow, at: Lsn, range: { from: bigint; to: bigint }): Generator<FileRun[]> {
+export function* chunksOfRuns(
+  core: EngineCore,
+  row: InodeRow,
+  at: Lsn,
+  range: { from: bigint; to: bigint },
+): Generator<FileRun[]> {
   const to = range.to < row.size ? range.to : row.size;
   let offset = range.from;
   if (row.contentId === 0) return;

@@ -82,11 +82,22 @@ test("what a moved directory brings into the asked path, or takes out of it, is 
   const from = moment();
   app.rename(root, "in/leaving", "out");
   app.rename(root, "coming", "in/came");
-  const expected = ["changed in (times)", "added in/came", "added in/came/g", "removed in/leaving", "removed in/leaving/f"];
+  const expected = [
+    "changed in (times)",
+    "added in/came",
+    "added in/came/g",
+    "removed in/leaving",
+    "removed in/leaving/f",
+  ];
   expect(await diff("files/in", from)).toEqual(expected);
   app.rename(root, "in", "elsewhere");
   app.mkdir(root, "in");
-  expect(await diff("files/in", from)).toEqual(["removed in", "added in", "removed in/leaving", "removed in/leaving/f"]);
+  expect(await diff("files/in", from)).toEqual([
+    "removed in",
+    "added in",
+    "removed in/leaving",
+    "removed in/leaving/f",
+  ]);
 });
 
 test("the cost is what changed: unchanged files are not looked at", async () => {

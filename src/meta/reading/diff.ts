@@ -1,3 +1,4 @@
+import { ByteReader } from "../../base/bytes.ts";
 import type { DiffChange, DiffEntry } from "../../domain/admin-reading.ts";
 import { TidemarkError } from "../../domain/errors.ts";
 import type { InodeId, Lsn } from "../../domain/ids.ts";
@@ -7,13 +8,12 @@ import { TABLE } from "../keys.ts";
 import type { InodeRow } from "../rows.ts";
 import type { ShareRow } from "../shares.ts";
 import { attributesOf } from "./attributes.ts";
-import { DirectoryPaths } from "./directory-paths.ts";
 import { directoryNames } from "./directory-names.ts";
-import { sharesByRoot, shareLabel } from "./find-share.ts";
+import { DirectoryPaths } from "./directory-paths.ts";
+import { shareLabel, sharesByRoot } from "./find-share.ts";
 import { isPathWithin, joinPath, lookupPath, namesAt } from "./paths.ts";
 import { rowChanges } from "./row-changes.ts";
 import type { Work } from "./work.ts";
-import { ByteReader } from "../../base/bytes.ts";
 
 /** Files that may differ between the moments: held in memory with their paths for sorting, about 300 bytes each. */
 const CANDIDATES_MAX = 1_000_000;
@@ -27,7 +27,12 @@ export type DiffScope = { readonly share?: ShareRow; readonly names: readonly Bu
 type Side = { readonly at: Lsn; readonly directories: DirectoryPaths };
 type Named = { readonly share: ShareRow; readonly path: Buffer };
 /** A difference before its attributes are looked up again, so that many can be sorted. */
-type Difference = Named & { readonly kind: DiffEntry["kind"]; readonly ino: InodeId; readonly pathBefore?: Buffer; readonly changes: readonly DiffChange[] };
+type Difference = Named & {
+  readonly kind: DiffEntry["kind"];
+  readonly ino: InodeId;
+  readonly pathBefore?: Buffer;
+  readonly changes: readonly DiffChange[];
+};
 
 /** Compares two moments of one app at the cost of what changed: the journal between them tells which inodes to look at. */
 export class Diff {
@@ -39,7 +44,10 @@ export class Diff {
   readonly #shares: Map<InodeId, ShareRow>;
   readonly #candidates = new Set<InodeId>();
 
-  constructor(core: EngineCore, options: { readonly scope: DiffScope; readonly from: Lsn; readonly to: Lsn; readonly work: Work }) {
+  constructor(
+    core: EngineCore,
+    options: { readonly scope: DiffScope; readonly from: Lsn; readonly to: Lsn; readonly work: Work },
+  ) {
     this.#core = core;
     this.#scope = options.scope;
     this.#work = options.work;
@@ -189,7 +197,11 @@ export class Diff {
 }
 
 function byShareAndPath(left: Named, right: Named): number {
-  if (left.share.id !== right.share.id) return left.share.name < right.share.name || (left.share.name === right.share.name && left.share.id < right.share.id) ? -1 : 1;
+  if (left.share.id !== right.share.id)
+    return left.share.name < right.share.name ||
+      (left.share.name === right.share.name && left.share.id < right.share.id)
+      ? -1
+      : 1;
   return Buffer.compare(left.path, right.path);
 }
 

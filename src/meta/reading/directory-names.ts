@@ -35,7 +35,9 @@ export async function* directoryNames(
   let left = directory.size;
   if (left === 0n) return;
   const recent = new RecentlyDead(core, directory.ino, at);
-  const source = (await recent.fill(work)) ? new ByEnd(core, directory.ino, at, recent) : new ByName(core, directory.ino, at);
+  const source = (await recent.fill(work))
+    ? new ByEnd(core, directory.ino, at, recent)
+    : new ByName(core, directory.ino, at);
   while (left > 0n) {
     if (work.due) await work.pause();
     const { names, ended } = source.next();
@@ -57,7 +59,10 @@ function livePage(core: EngineCore, ino: InodeId, at: Lsn, gte: Buffer): { found
     if (dentry.since <= at) found.push(foundOf(row.key.subarray(ORDER_OFFSET), dentry));
   }
   const last = rows.at(-1);
-  return { found, bound: last === undefined || rows.length < PAGE_ROWS ? undefined : Buffer.from(last.key.subarray(ORDER_OFFSET)) };
+  return {
+    found,
+    bound: last === undefined || rows.length < PAGE_ROWS ? undefined : Buffer.from(last.key.subarray(ORDER_OFFSET)),
+  };
 }
 
 function foundOf(order: Buffer, dentry: { ino: InodeId; type: number }): Found {
@@ -170,7 +175,9 @@ class ByName {
     const live = livePage(this.#core, this.#ino, this.#at, from);
     const dead = this.#deadPage();
     const bound = smaller(live.bound, dead.bound);
-    const names = [...live.found, ...dead.found].filter((entry) => bound === undefined || Buffer.compare(entry.order, bound) <= 0).sort(byOrder);
+    const names = [...live.found, ...dead.found]
+      .filter((entry) => bound === undefined || Buffer.compare(entry.order, bound) <= 0)
+      .sort(byOrder);
     if (bound === undefined) return { names, ended: true };
     this.#listed = bound;
     return { names, ended: false };
@@ -201,7 +208,11 @@ class ByName {
     const start = Buffer.concat([keys.inoPrefix(keys.TABLE.DENTRY_PAST, this.#ino), order]);
     const until = Buffer.alloc(9);
     until.writeBigUInt64BE(BigInt(this.#at + 1), 1);
-    const row = this.#core.store.range({ gte: Buffer.concat([start, until]), lt: Buffer.concat([start, ONE]), limit: 1 })[0];
+    const row = this.#core.store.range({
+      gte: Buffer.concat([start, until]),
+      lt: Buffer.concat([start, ONE]),
+      limit: 1,
+    })[0];
     if (row === undefined) return;
     const dentry = decodeDentry(row.value);
     if (dentry.since <= this.#at) found.push(foundOf(order, dentry));

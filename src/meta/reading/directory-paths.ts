@@ -47,7 +47,12 @@ export class DirectoryPaths {
     let place = top;
     for (const link of chain.reverse()) {
       const since = Math.max(place.since, link.since) as Lsn;
-      place = { root: place.root, path: joinPath(place.path, link.name), since, until: Math.min(place.until, link.until) };
+      place = {
+        root: place.root,
+        path: joinPath(place.path, link.name),
+        since,
+        until: Math.min(place.until, link.until),
+      };
       this.#known.set(link.ino, place);
     }
     return place;

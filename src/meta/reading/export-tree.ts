@@ -33,10 +33,18 @@ export function exportItemBytes(item: ExportItem): number {
 }
 
 /** Directories of the way down: names still to come, and the path they are below. */
-type Level = { readonly path: Buffer; readonly names: AsyncGenerator<readonly DirectoryName[]>; batch: readonly DirectoryName[]; next: number };
+type Level = {
+  readonly path: Buffer;
+  readonly names: AsyncGenerator<readonly DirectoryName[]>;
+  batch: readonly DirectoryName[];
+  next: number;
+};
 
 /** The tree at a place, depth first; see ExportItem. */
-export async function* exportItems(located: Located, parts: { readonly log: Log; readonly work: Work }): AsyncGenerator<readonly ExportItem[]> {
+export async function* exportItems(
+  located: Located,
+  parts: { readonly log: Log; readonly work: Work },
+): AsyncGenerator<readonly ExportItem[]> {
   const { app, inode, at } = located;
   const tree = new Tree(app.core, at.lsn, parts);
   yield* tree.entry(NO_BYTES, inode);
@@ -94,14 +102,25 @@ class Tree {
     const linkedTo = isDirectory(row.mode) ? undefined : this.#earlierName(path, row);
     const contentFollows = linkedTo === undefined && isRegular(row.mode);
     const xattrs = xattrsAt(this.#core, row, this.#at);
-    const entry = { kind: "entry", path, attributes: attributesOf(row), target: row.target, xattrs, contentFollows } as const;
+    const entry = {
+      kind: "entry",
+      path,
+      attributes: attributesOf(row),
+      target: row.target,
+      xattrs,
+      contentFollows,
+    } as const;
     yield [linkedTo === undefined ? entry : { ...entry, linkedTo }];
     if (contentFollows) yield* this.#content(path, row);
   }
 
   async *#content(path: Buffer, row: InodeRow): AsyncGenerator<readonly ExportItem[]> {
     try {
-      for await (const piece of contentPieces(this.#core, row, this.#at, { from: 0n, to: row.size, work: this.#work })) {
+      for await (const piece of contentPieces(this.#core, row, this.#at, {
+        from: 0n,
+        to: row.size,
+        work: this.#work,
+      })) {
         yield [{ kind: "data", ...piece }];
       }
     } catch (error) {

@@ -7,7 +7,11 @@ export function toTidemarkError(error: unknown, what: string): TidemarkError {
   if (!(error instanceof FsError)) return new TidemarkError("INTERNAL", `${what}: ${words}`, { cause: error });
   if (error.code === "ENOSPC") return new TidemarkError("NO_SPACE", `${what}: the disk is full`, { cause: error });
   if (error.code === "EIO") {
-    return new TidemarkError("UNAVAILABLE", `${what}: the journal takes no records: ${words}; see \`tidemark status\``, { cause: error });
+    return new TidemarkError(
+      "UNAVAILABLE",
+      `${what}: the journal takes no records: ${words}; see \`tidemark status\``,
+      { cause: error },
+    );
   }
   return new TidemarkError("INTERNAL", `${what}: ${words}`, { cause: error });
 }
@@ -16,7 +20,9 @@ export function toTidemarkError(error: unknown, what: string): TidemarkError {
 export function toDamage(error: unknown, what: string): TidemarkError {
   if (error instanceof TidemarkError) return error;
   if (error instanceof FsError && error.code === "EIO") {
-    return new TidemarkError("DATA_DAMAGED", `${what}: stored bytes are missing or do not match their checksum`, { cause: error });
+    return new TidemarkError("DATA_DAMAGED", `${what}: stored bytes are missing or do not match their checksum`, {
+      cause: error,
+    });
   }
   return toTidemarkError(error, what);
 }

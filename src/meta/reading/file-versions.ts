@@ -34,13 +34,32 @@ const UNKNOWN_OP = "UNKNOWN";
 /** The record that began a state. */
 type Cause = { readonly lsn: Lsn; readonly time: Timestamp; readonly op: string; readonly actor: Actor };
 
-type Named = { readonly parent: InodeId; readonly name: Buffer; readonly since: Lsn; readonly root: InodeId; readonly path: Buffer };
+type Named = {
+  readonly parent: InodeId;
+  readonly name: Buffer;
+  readonly since: Lsn;
+  readonly root: InodeId;
+  readonly path: Buffer;
+};
 
 /** A version in the making: `newest` is its last record, `oldest` the first of those joined. */
-type Group = { readonly row: InodeRow; readonly until: Lsn | undefined; readonly named: Named; readonly newest: Cause; oldest: Cause; count: number };
+type Group = {
+  readonly row: InodeRow;
+  readonly until: Lsn | undefined;
+  readonly named: Named;
+  readonly newest: Cause;
+  oldest: Cause;
+  count: number;
+};
 
 /** Where a line of one inode began: the path it had there, and since when. */
-type Birth = { readonly root: InodeId; readonly path: Buffer; readonly since: Lsn; readonly cause: Cause; readonly restoredFrom: InodeId | 0 };
+type Birth = {
+  readonly root: InodeId;
+  readonly path: Buffer;
+  readonly since: Lsn;
+  readonly cause: Cause;
+  readonly restoredFrom: InodeId | 0;
+};
 
 /**
  * The versions of the file at a path, newest first. It follows the inode back through its names; where the inode began, it goes on with what had that path
@@ -150,7 +169,9 @@ export class FileVersions {
     const prefix = keys.inoPrefix(keys.TABLE.INODE_PAST, ino);
     // The state that held at `at` may have ended after it: it is the first with a later end, unless the live one holds since before.
     const isPast = live === undefined || live.since > at;
-    const ended = isPast ? this.#core.store.range({ gte: keys.inodePastKey(ino, at + 1), lt: keys.prefixEnd(prefix), limit: 1 })[0] : undefined;
+    const ended = isPast
+      ? this.#core.store.range({ gte: keys.inodePastKey(ino, at + 1), lt: keys.prefixEnd(prefix), limit: 1 })[0]
+      : undefined;
     if (ended !== undefined) {
       const row = decodeInode(ino, ended.value);
       if (row.since <= at) yield { row, until: keys.lsnAtEnd(ended.key) };
@@ -162,7 +183,8 @@ export class FileVersions {
 
   /** The name an inode had when a state of it began: `followed` if it was one of them. */
   #named(row: InodeRow, followed: Buffer): Named | undefined {
-    if (row.parent === row.ino) return { parent: row.ino, name: NO_BYTES, since: 1 as Lsn, root: row.ino, path: NO_BYTES };
+    if (row.parent === row.ino)
+      return { parent: row.ino, name: NO_BYTES, since: 1 as Lsn, root: row.ino, path: NO_BYTES };
     let first: Named | undefined;
     for (const { parent, name, since } of namesAt(this.#core, row.ino, row.since, row.nlink > 1 ? NAMES_MAX : 1)) {
       const directory = this.#directories.of(parent, row.since);
@@ -208,7 +230,8 @@ export class FileVersions {
   /** The time after `lost`, when nothing had the path. The attributes are the last ones before. */
   async #absent(holder: Holder, lost: Lsn, until: Lsn | undefined, path: Buffer): Promise<FileVersion> {
     const state = this.#states(holder.ino, holder.moment).next().value;
-    if (state === undefined) throw new TidemarkError("INTERNAL", `inode ${holder.ino} has a name but no state at LSN ${holder.moment}`);
+    if (state === undefined)
+      throw new TidemarkError("INTERNAL", `inode ${holder.ino} has a name but no state at LSN ${holder.moment}`);
     const { op, actor, time } = await this.#causeAt(lost, state.row.ctime);
     const end = until === undefined ? undefined : await this.#causeAt(until, state.row.ctime);
     return {

@@ -16,11 +16,17 @@ export function findShare(core: EngineCore, ref: ShareRef): ShareRow {
   const { id } = ref;
   const found = named.filter((share) => (id === undefined ? share.deletedAt === undefined : share.id.startsWith(id)));
   const [first, second] = found;
-  if (second !== undefined) throw new TidemarkError("INVALID_ARGUMENT", `"${ref.name}@${id}" means several shares: give more digits of the id`);
+  if (second !== undefined)
+    throw new TidemarkError("INVALID_ARGUMENT", `"${ref.name}@${id}" means several shares: give more digits of the id`);
   if (first !== undefined) return first;
-  const deleted = named.filter((share) => share.deletedAt !== undefined).map((share) => `${share.name}@${share.id.slice(0, ID_DIGITS_SHOWN)}`);
+  const deleted = named
+    .filter((share) => share.deletedAt !== undefined)
+    .map((share) => `${share.name}@${share.id.slice(0, ID_DIGITS_SHOWN)}`);
   const hint = deleted.length === 0 ? "see `tidemark share list`" : `deleted ones of that name: ${deleted.join(", ")}`;
-  throw new TidemarkError("NOT_FOUND", `the app has no share "${id === undefined ? ref.name : `${ref.name}@${id}`}": ${hint}`);
+  throw new TidemarkError(
+    "NOT_FOUND",
+    `the app has no share "${id === undefined ? ref.name : `${ref.name}@${id}`}": ${hint}`,
+  );
 }
 
 /** All shares there ever were, deleted ones included, as they are now, by their root directory. */

@@ -41,7 +41,10 @@ function brief(record: LogRecord): string {
   return `${record.op} ${record.path.toString()}${to}`;
 }
 
-async function versions(path: string, options: { from?: MomentRef; to?: MomentRef; countMax?: number } = {}): Promise<FileVersion[]> {
+async function versions(
+  path: string,
+  options: { from?: MomentRef; to?: MomentRef; countMax?: number } = {},
+): Promise<FileVersion[]> {
   return all(history.history({ path: app.path(path), ...options }));
 }
 
@@ -71,7 +74,13 @@ test("the log tells each record's path as it was then", async () => {
   ]);
   expect(records.every((record) => record.share?.name === "files")).toBe(true);
   expect(records[7]?.details).toEqual([{ name: "mode", value: "0600" }]);
-  expect(records[3]).toMatchObject({ details: [{ name: "offset", value: 0n }, { name: "length", value: 1n }], actor: { pid: 100 } });
+  expect(records[3]).toMatchObject({
+    details: [
+      { name: "offset", value: 0n },
+      { name: "length", value: 1n },
+    ],
+    actor: { pid: 100 },
+  });
 });
 
 test("a log of a path has what was about it or below it, by the names of the time", async () => {
@@ -107,7 +116,10 @@ test("newest first is oldest first reversed, over many segments, within limits",
 
 test("a followed log delivers records as they come, until it is cancelled", async () => {
   const controller = new AbortController();
-  const pages = history.log({ path: app.path("files"), order: "oldest-first", follow: true }, { signal: controller.signal });
+  const pages = history.log(
+    { path: app.path("files"), order: "oldest-first", follow: true },
+    { signal: controller.signal },
+  );
   const iterator = pages[Symbol.asyncIterator]();
   expect(present((await iterator.next()).value, "page").map(brief)).toEqual(["SHARE_CREATE "]);
   const next = iterator.next();

@@ -38,7 +38,10 @@ export class History implements HistoryApi {
     const range = await this.#range(app, request);
     const describer = new LogDescriber(core, share === undefined ? { path } : { share: share.id, path });
     const records = logRecords(core, describer, { range, order: request.order, follow: request.follow, work });
-    yield* paged(limited(records, request.countMax), (record) => ITEM_BYTES + record.path.length + (record.newPath?.length ?? 0));
+    yield* paged(
+      limited(records, request.countMax),
+      (record) => ITEM_BYTES + record.path.length + (record.newPath?.length ?? 0),
+    );
   }
 
   async *history(
@@ -85,8 +88,10 @@ export class History implements HistoryApi {
 function checkLog(request: LogRequest): void {
   checkCount(request.countMax);
   if (!request.follow) return;
-  if (request.order !== "oldest-first") throw new TidemarkError("INVALID_ARGUMENT", "a log that is followed comes oldest first");
-  if (request.to !== undefined) throw new TidemarkError("INVALID_ARGUMENT", "a log that is followed has no end: leave `to` out");
+  if (request.order !== "oldest-first")
+    throw new TidemarkError("INVALID_ARGUMENT", "a log that is followed comes oldest first");
+  if (request.to !== undefined)
+    throw new TidemarkError("INVALID_ARGUMENT", "a log that is followed has no end: leave `to` out");
 }
 
 function checkCount(count: number | undefined): void {
@@ -95,7 +100,10 @@ function checkCount(count: number | undefined): void {
 }
 
 /** The first `countMax` items. */
-async function* limited<T>(batches: AsyncIterable<readonly T[]>, countMax = Number.POSITIVE_INFINITY): AsyncGenerator<readonly T[]> {
+async function* limited<T>(
+  batches: AsyncIterable<readonly T[]>,
+  countMax = Number.POSITIVE_INFINITY,
+): AsyncGenerator<readonly T[]> {
   let left = countMax;
   for await (const batch of batches) {
     if (batch.length >= left) {

@@ -1,7 +1,7 @@
 import { textFromBytes } from "../../domain/byte-text.ts";
 import { TidemarkError } from "../../domain/errors.ts";
-import { formatUtcTime, type MomentRef, type ResolvedMoment } from "../../domain/moment.ts";
 import type { FileName, Lsn } from "../../domain/ids.ts";
+import { formatUtcTime, type MomentRef, type ResolvedMoment } from "../../domain/moment.ts";
 import { pathNames } from "../../domain/names.ts";
 import { formatSharePath, type SharePath } from "../../domain/share-path.ts";
 import type { OpenApp } from "../open-app.ts";
@@ -43,14 +43,19 @@ export async function locate(parts: ReadingParts, path: SharePath, at: MomentRef
 /** The share a path names. Throws INVALID_ARGUMENT when it names an app only, NOT_FOUND. */
 export function shareOf(app: OpenApp, path: SharePath): ShareRow {
   if (path.share === undefined) {
-    throw new TidemarkError("INVALID_ARGUMENT", `"${formatSharePath(path)}" names an app: add a share, as in ${formatSharePath(path)}/SHARE`);
+    throw new TidemarkError(
+      "INVALID_ARGUMENT",
+      `"${formatSharePath(path)}" names an app: add a share, as in ${formatSharePath(path)}/SHARE`,
+    );
   }
   return findShare(app.core, path.share);
 }
 
 /** The error for a path with nothing there. */
 export function notThere(path: SharePath, at: ResolvedMoment): TidemarkError {
-  return new TidemarkError("NOT_FOUND", `there was no "${formatSharePath(path)}" at ${momentText(at)}`, { data: { lsn: at.lsn } });
+  return new TidemarkError("NOT_FOUND", `there was no "${formatSharePath(path)}" at ${momentText(at)}`, {
+    data: { lsn: at.lsn },
+  });
 }
 
 /** A resolved moment in words. */

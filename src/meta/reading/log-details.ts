@@ -1,5 +1,7 @@
+import { ByteReader } from "../../base/bytes.ts";
 import type { LogDetail } from "../../domain/admin-reading.ts";
 import { textFromBytes } from "../../domain/byte-text.ts";
+import type { InodeId } from "../../domain/ids.ts";
 import { isSymlink } from "../../domain/inode.ts";
 import { FALLOC_PUNCH_HOLE, FALLOC_ZERO_RANGE } from "../../domain/metadata-api.ts";
 import { formatUtcTime } from "../../domain/moment.ts";
@@ -16,8 +18,6 @@ import {
 } from "../detail.ts";
 import { inodeKey } from "../keys.ts";
 import { decodeInode, type InodeRow } from "../rows.ts";
-import type { InodeId } from "../../domain/ids.ts";
-import { ByteReader } from "../../base/bytes.ts";
 
 /** Values of a record's JSON shown in the log: the rest is for machines. */
 const JSON_SHOWN_MAX = 16;
@@ -110,7 +110,11 @@ function rangeDetails(detail: Buffer): LogDetail[] {
 
 function copyDetails(detail: Buffer): LogDetail[] {
   const reader = new ByteReader(detail, 5 + 8 + 8);
-  return [...rangeDetails(detail), { name: "source", value: reader.u40() }, { name: "sourceOffset", value: reader.big64() }];
+  return [
+    ...rangeDetails(detail),
+    { name: "source", value: reader.u40() },
+    { name: "sourceOffset", value: reader.big64() },
+  ];
 }
 
 function fallocateDetails(detail: Buffer): LogDetail[] {
@@ -143,7 +147,8 @@ function setattrDetails(record: JournalRecord): LogDetail[] {
 function jsonDetails(detail: Buffer): LogDetail[] {
   const details: LogDetail[] = [];
   for (const [name, value] of Object.entries(parse(detail)).slice(0, JSON_SHOWN_MAX)) {
-    if (typeof value === "string" || typeof value === "number" || typeof value === "boolean") details.push({ name, value });
+    if (typeof value === "string" || typeof value === "number" || typeof value === "boolean")
+      details.push({ name, value });
   }
   return details;
 }

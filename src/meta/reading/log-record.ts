@@ -6,7 +6,7 @@ import type { EngineCore } from "../core.ts";
 import { inodeOfDetail, readNameDetail, readRenameDetail, readRestoreDetail } from "../detail.ts";
 import type { ShareRow } from "../shares.ts";
 import { DirectoryPaths } from "./directory-paths.ts";
-import { sharesByRoot, shareLabel } from "./find-share.ts";
+import { shareLabel, sharesByRoot } from "./find-share.ts";
 import { logDetails, shareOfDetail } from "./log-details.ts";
 import { isPathWithin, joinPath, namesAt } from "./paths.ts";
 
@@ -53,7 +53,10 @@ export class LogDescriber {
     };
   }
 
-  #wanted(record: JournalRecord, ino: InodeId | 0): { share: ShareRow | undefined; at: Concerned | undefined } | undefined {
+  #wanted(
+    record: JournalRecord,
+    ino: InodeId | 0,
+  ): { share: ShareRow | undefined; at: Concerned | undefined } | undefined {
     const { share: wantedShare, path } = this.#filter;
     if (isShareOp(record.op)) {
       const share = this.#shareById(shareOfDetail(record.detail).id);
@@ -95,7 +98,9 @@ export class LogDescriber {
 
   #named(entry: { parent: number; name: Buffer }, at: Lsn): Concerned[] {
     const directory = this.#directories.of(entry.parent as InodeId, at);
-    return directory === undefined ? [] : [{ root: directory.root, path: joinPath(directory.path, Buffer.from(entry.name)) }];
+    return directory === undefined
+      ? []
+      : [{ root: directory.root, path: joinPath(directory.path, Buffer.from(entry.name)) }];
   }
 
   #renamed({ lsn, detail }: JournalRecord): Concerned[] {
@@ -103,7 +108,9 @@ export class LogDescriber {
     const from = this.#directories.of(parent as InodeId, (lsn - 1) as Lsn);
     const to = this.#directories.of(newParent as InodeId, lsn);
     if (from === undefined || to === undefined) return [];
-    return [{ root: from.root, path: joinPath(from.path, Buffer.from(name)), to: joinPath(to.path, Buffer.from(newName)) }];
+    return [
+      { root: from.root, path: joinPath(from.path, Buffer.from(name)), to: joinPath(to.path, Buffer.from(newName)) },
+    ];
   }
 
   #namesOf(ino: InodeId, at: Lsn): Concerned[] {

@@ -16,7 +16,12 @@ export type LogRange = { readonly from: Lsn; readonly to: Lsn };
 export function logRecords(
   core: EngineCore,
   describer: LogDescriber,
-  options: { readonly range: LogRange; readonly order: LogRequest["order"]; readonly follow: boolean; readonly work: Work },
+  options: {
+    readonly range: LogRange;
+    readonly order: LogRequest["order"];
+    readonly follow: boolean;
+    readonly work: Work;
+  },
 ): AsyncGenerator<readonly LogRecord[]> {
   const { range, order, follow, work } = options;
   if (order === "newest-first") return backwards(core, describer, range, work);
@@ -34,7 +39,12 @@ function keptRanges(core: EngineCore, range: LogRange): LogRange[] {
   return ranges;
 }
 
-async function* forwards(core: EngineCore, describer: LogDescriber, range: LogRange, work: Work): AsyncGenerator<readonly LogRecord[]> {
+async function* forwards(
+  core: EngineCore,
+  describer: LogDescriber,
+  range: LogRange,
+  work: Work,
+): AsyncGenerator<readonly LogRecord[]> {
   for (const { from, to } of keptRanges(core, range)) {
     let batch: LogRecord[] = [];
     for await (const record of core.journal.readRecords(from, to)) {
@@ -48,7 +58,12 @@ async function* forwards(core: EngineCore, describer: LogDescriber, range: LogRa
   }
 }
 
-async function* backwards(core: EngineCore, describer: LogDescriber, range: LogRange, work: Work): AsyncGenerator<readonly LogRecord[]> {
+async function* backwards(
+  core: EngineCore,
+  describer: LogDescriber,
+  range: LogRange,
+  work: Work,
+): AsyncGenerator<readonly LogRecord[]> {
   for (const { from, to } of keptRanges(core, range).reverse()) {
     for (let last = to; last >= from; ) {
       const first = Math.max(from, last - BACK_RECORDS + 1) as Lsn;
@@ -64,7 +79,12 @@ async function* backwards(core: EngineCore, describer: LogDescriber, range: LogR
   }
 }
 
-async function* following(core: EngineCore, describer: LogDescriber, from: Lsn, work: Work): AsyncGenerator<readonly LogRecord[]> {
+async function* following(
+  core: EngineCore,
+  describer: LogDescriber,
+  from: Lsn,
+  work: Work,
+): AsyncGenerator<readonly LogRecord[]> {
   for (let next = from; ; ) {
     const last = core.lastLsn;
     if (last >= next) {

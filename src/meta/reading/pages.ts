@@ -4,7 +4,10 @@ import { PAGE_BYTES_MAX, PAGE_ITEMS_MAX } from "../../domain/admin-call.ts";
  * Regroups batches into pages within the API's limits. An empty batch means that the source will wait: what is there goes out.
  * Pulls no further than the page it is asked for.
  */
-export async function* paged<T>(batches: AsyncIterable<readonly T[]>, bytesOf: (item: T) => number): AsyncGenerator<readonly T[]> {
+export async function* paged<T>(
+  batches: AsyncIterable<readonly T[]>,
+  bytesOf: (item: T) => number,
+): AsyncGenerator<readonly T[]> {
   let page: T[] = [];
   let bytes = 0;
   for await (const batch of batches) {

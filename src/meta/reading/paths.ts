@@ -77,7 +77,12 @@ export function isBelowAny(core: EngineCore, directory: InodeId, above: Readonly
 }
 
 /** Rows of a range, read in pieces. The caller does not yield to the loop while it takes them, or bears rows that changed meanwhile. */
-export function* rowsFrom(core: EngineCore, gte: Buffer, lt: Buffer, pieceRows = NAME_ROWS): Generator<{ key: Buffer; value: Buffer }> {
+export function* rowsFrom(
+  core: EngineCore,
+  gte: Buffer,
+  lt: Buffer,
+  pieceRows = NAME_ROWS,
+): Generator<{ key: Buffer; value: Buffer }> {
   for (let from = gte; ; ) {
     const rows = core.store.range({ gte: from, lt, limit: pieceRows });
     yield* rows;
@@ -88,7 +93,12 @@ export function* rowsFrom(core: EngineCore, gte: Buffer, lt: Buffer, pieceRows =
 }
 
 /** The same backwards, from the last row below `lt`. */
-export function* rowsBack(core: EngineCore, gte: Buffer, lt: Buffer, pieceRows = NAME_ROWS): Generator<{ key: Buffer; value: Buffer }> {
+export function* rowsBack(
+  core: EngineCore,
+  gte: Buffer,
+  lt: Buffer,
+  pieceRows = NAME_ROWS,
+): Generator<{ key: Buffer; value: Buffer }> {
   for (let to = lt; ; ) {
     const rows = core.store.range({ gte, lt: to, reverse: true, limit: pieceRows });
     yield* rows;

@@ -31,7 +31,12 @@ function moment(): MomentRef & { lsn: Lsn } {
 
 async function content(path: string, at: MomentRef, range: { offset?: bigint; length?: bigint } = {}): Promise<Buffer> {
   const pieces: Buffer[] = [];
-  const request = { path: app.path(path), at, offset: range.offset ?? 0n, ...(range.length === undefined ? {} : { length: range.length }) };
+  const request = {
+    path: app.path(path),
+    at,
+    offset: range.offset ?? 0n,
+    ...(range.length === undefined ? {} : { length: range.length }),
+  };
   for await (const piece of reading.read(request)) pieces.push(Buffer.from(piece));
   return Buffer.concat(pieces);
 }
@@ -77,7 +82,9 @@ test("a directory lists bytewise by name as it was, whatever came and went", asy
   for (const name of odd.slice(0, 4)) app.unlink(root, `d/${name}`);
   app.create(root, "d/b");
   app.create(root, "d/later");
-  const sorted = [...odd].sort((left, right) => Buffer.compare(Buffer.from(left, "latin1"), Buffer.from(right, "latin1")));
+  const sorted = [...odd].sort((left, right) =>
+    Buffer.compare(Buffer.from(left, "latin1"), Buffer.from(right, "latin1")),
+  );
   expect(await names("files/d", then)).toEqual(sorted);
   expect(await names("files/d", NOW)).toHaveLength(6);
   expect(await names("files/d/later", NOW)).toEqual(["later"]);
@@ -104,7 +111,15 @@ test("names that die while a directory is being listed are listed once", async (
 test("a directory with more dead names than are held lists exactly, also where one name died a thousand times", async () => {
   const directory = app.mkdir(root, "d").ino;
   const make = (name: string): void => {
-    app.run({ op: "create", parent: directory, name: Buffer.from(name), mode: 0o644, umask: 0, exclusive: true, truncate: false });
+    app.run({
+      op: "create",
+      parent: directory,
+      name: Buffer.from(name),
+      mode: 0o644,
+      umask: 0,
+      exclusive: true,
+      truncate: false,
+    });
   };
   const remove = (name: string): void => {
     app.run({ op: "unlink", parent: directory, name: Buffer.from(name) });
@@ -127,10 +142,15 @@ test("a directory with more dead names than are held lists exactly, also where o
     if (index % 30 === 1) remove("lock");
     if (index % 1000 === 0) await app.settle();
   }
-  for (const [at, count] of [[withLock, 21_001], [without, 21_000], [app.app.core.lastLsn, 10]] as const) {
+  for (const [at, count] of [
+    [withLock, 21_001],
+    [without, 21_000],
+    [app.app.core.lastLsn, 10],
+  ] as const) {
     const row = app.app.core.inodeAt(directory, at);
     const seen: string[] = [];
-    for await (const batch of directoryNames(app.app.core, row, at, new Work(apps.parts))) seen.push(...batch.map(({ name }) => name.toString()));
+    for await (const batch of directoryNames(app.app.core, row, at, new Work(apps.parts)))
+      seen.push(...batch.map(({ name }) => name.toString()));
     expect(seen).toHaveLength(count);
     expect(new Set(seen).size).toBe(count);
     expect(seen.includes("lock")).toBe(at === withLock);
@@ -144,17 +164,33 @@ test("an export has every kind of file, links once with content, then by their f
   app.link(root, "t/file", "t/sub/other");
   app.run({ op: "symlink", parent: app.at(root, "t").ino, name: Buffer.from("link"), target: Buffer.from("../x") });
   app.run({ op: "mknod", parent: app.at(root, "t").ino, name: Buffer.from("fifo"), mode: 0o010644, umask: 0, rdev: 0 });
-  app.run({ op: "setxattr", ino: app.at(root, "t/file").ino, name: Buffer.from("user.k"), value: Buffer.from("v"), flags: 0, killSgid: false });
+  app.run({
+    op: "setxattr",
+    ino: app.at(root, "t/file").ino,
+    name: Buffer.from("user.k"),
+    value: Buffer.from("v"),
+    flags: 0,
+    killSgid: false,
+  });
   const then = moment();
   app.unlink(root, "t/file");
   app.unlink(root, "t/sub/other");
   const items = await all(reading.exportTree({ path: app.path("files/t"), at: then }));
   const entries = items.filter((item): item is ExportItem & { kind: "entry" } => item.kind === "entry");
   expect(entries[0]?.path.length).toBe(0);
-  expect(entries.map((entry) => entry.path.toString()).sort()).toEqual(["", "fifo", "file", "link", "sub", "sub/other"]);
+  expect(entries.map((entry) => entry.path.toString()).sort()).toEqual([
+    "",
+    "fifo",
+    "file",
+    "link",
+    "sub",
+    "sub/other",
+  ]);
   const files = entries.filter((entry) => entry.attributes.nlink === 2 && entry.path.toString().match(/file|other/));
   expect(files.map((entry) => entry.contentFollows).sort()).toEqual([false, true]);
-  expect(files.find((entry) => !entry.contentFollows)?.linkedTo).toEqual(files.find((entry) => entry.contentFollows)?.path);
+  expect(files.find((entry) => !entry.contentFollows)?.linkedTo).toEqual(
+    files.find((entry) => entry.contentFollows)?.path,
+  );
   expect(files[0]?.xattrs).toEqual([{ name: Buffer.from("user.k"), value: Buffer.from("v") }]);
   expect(entries.find((entry) => (entry.attributes.mode & S_IFMT) === S_IFLNK)?.target.toString()).toBe("../x");
   expect(items.filter((item) => item.kind === "end")).toEqual([{ kind: "end", complete: true }]);
@@ -171,6 +207,8 @@ test("a call ends with CANCELLED when its signal is aborted", async () => {
 });
 
 test("nothing is read before LSN 1", async () => {
-  await expect(reading.stat({ path: app.path("files"), at: { kind: "lsn", lsn: 0 as Lsn } })).rejects.toMatchObject({ code: "NOT_FOUND" });
+  await expect(reading.stat({ path: app.path("files"), at: { kind: "lsn", lsn: 0 as Lsn } })).rejects.toMatchObject({
+    code: "NOT_FOUND",
+  });
   expect(app.app.core.findInodeAt(root, LIVE)).toBeDefined();
 });

@@ -1,5 +1,12 @@
-import { CONTENT_PIECE_BYTES_MAX, type CallOptions, type Pages } from "../../domain/admin-call.ts";
-import type { ExportItem, FileStat, ListEntry, ReadingApi, ReadRequestAt, ResolvedPath } from "../../domain/admin-reading.ts";
+import { type CallOptions, CONTENT_PIECE_BYTES_MAX, type Pages } from "../../domain/admin-call.ts";
+import type {
+  ExportItem,
+  FileStat,
+  ListEntry,
+  ReadingApi,
+  ReadRequestAt,
+  ResolvedPath,
+} from "../../domain/admin-reading.ts";
 import { TidemarkError } from "../../domain/errors.ts";
 import type { InodeId } from "../../domain/ids.ts";
 import { isDirectory, isRegular, SIZE_BYTES_MAX } from "../../domain/inode.ts";
@@ -58,13 +65,17 @@ export class Reading implements ReadingApi {
     yield* paged(entries, (entry) => ENTRY_BYTES + entry.name.length + entry.target.length);
   }
 
-  async *read(request: ReadRequestAt & { offset: bigint; length?: bigint }, options?: CallOptions): AsyncIterable<Buffer> {
+  async *read(
+    request: ReadRequestAt & { offset: bigint; length?: bigint },
+    options?: CallOptions,
+  ): AsyncIterable<Buffer> {
     const { offset } = request;
     const length = request.length ?? SIZE_BYTES_MAX;
     if (offset < 0n || length < 0n) throw new TidemarkError("INVALID_ARGUMENT", "offset and length cannot be negative");
     const { app, inode, at } = await locate(this.#parts, request.path, request.at);
     const text = formatSharePath(request.path);
-    if (!isRegular(inode.mode)) throw new TidemarkError("INVALID_ARGUMENT", `"${text}" is not a regular file: it has no content to read`);
+    if (!isRegular(inode.mode))
+      throw new TidemarkError("INVALID_ARGUMENT", `"${text}" is not a regular file: it has no content to read`);
     const work = new Work(this.#parts, options);
     const to = offset + length < inode.size ? offset + length : inode.size;
     let position = offset;
@@ -114,7 +125,8 @@ async function* listPlace(located: Located, work: Work): AsyncGenerator<readonly
   }
   // Names only are held for sorting: 100 bytes each.
   const all: { readonly name: Buffer; readonly ino: InodeId }[] = [];
-  for await (const batch of directoryNames(app.core, inode, at.lsn, work)) for (const { name, ino } of batch) all.push({ name, ino });
+  for await (const batch of directoryNames(app.core, inode, at.lsn, work))
+    for (const { name, ino } of batch) all.push({ name, ino });
   all.sort((left, right) => Buffer.compare(left.name, right.name));
   for (let start = 0; start < all.length; start += ENTRIES_PER_BATCH) {
     if (work.due) await work.pause();

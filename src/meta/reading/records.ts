@@ -6,7 +6,13 @@ import type { JournalRecord } from "../../journal/record.ts";
 import type { EngineCore } from "../core.ts";
 
 /** What a record says besides its rows. */
-export type RecordHead = { readonly lsn: Lsn; readonly time: Timestamp; readonly op: number; readonly actor: Actor; readonly detail: Buffer };
+export type RecordHead = {
+  readonly lsn: Lsn;
+  readonly time: Timestamp;
+  readonly op: number;
+  readonly actor: Actor;
+  readonly detail: Buffer;
+};
 
 /** Records read together when neighbours are asked for: a piece of work by one process is mostly one such block. */
 const BLOCK_RECORDS = 64;

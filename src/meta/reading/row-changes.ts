@@ -18,8 +18,10 @@ export async function rowChanges(before: FileThen, after: FileThen, work: Work):
   if (isRegular(left.mode) && !(isSameSpace && (await hasSameContent(before, after, work)))) changes.push("content");
   if (left.mode !== right.mode) changes.push("mode");
   if (left.uid !== right.uid || left.gid !== right.gid) changes.push("owner");
-  if (compareTimestamps(left.mtime, right.mtime) !== 0 || compareTimestamps(left.atime, right.atime) !== 0) changes.push("times");
-  if (!hasSameXattrs(xattrsAt(before.core, left, before.at), xattrsAt(after.core, right, after.at))) changes.push("xattrs");
+  if (compareTimestamps(left.mtime, right.mtime) !== 0 || compareTimestamps(left.atime, right.atime) !== 0)
+    changes.push("times");
+  if (!hasSameXattrs(xattrsAt(before.core, left, before.at), xattrsAt(after.core, right, after.at)))
+    changes.push("xattrs");
   if (!left.target.equals(right.target)) changes.push("target");
   if (left.rdev !== right.rdev) changes.push("device");
   return changes;

@@ -1,3 +1,4 @@
+import { ByteWriter } from "../../base/bytes.ts";
 import type { Timestamp } from "../../base/clock.ts";
 import type { SnapshotInfo } from "../../domain/admin-catalogue.ts";
 import { TidemarkError } from "../../domain/errors.ts";
@@ -7,7 +8,6 @@ import { RECORD_OP } from "../../domain/record-op.ts";
 import type { EngineCore } from "../core.ts";
 import { plainKey, prefixEnd, TABLE } from "../keys.ts";
 import { decodeJson, decodeSince, encodeJson, encodeSince } from "../rows.ts";
-import { ByteWriter } from "../../base/bytes.ts";
 import { rowsFrom } from "./paths.ts";
 
 /** What a snapshot's row holds beside its `since`. */
@@ -35,20 +35,30 @@ export function findSnapshot(core: EngineCore, name: string): SnapshotInfo {
     if (names.length === NAMES_SHOWN) break;
     names.push(snapshot.name);
   }
-  const hint = names.length === 0 ? "the app has none" : `there is ${names.join(", ")}${names.length === NAMES_SHOWN ? ", ..." : ""}`;
+  const hint =
+    names.length === 0
+      ? "the app has none"
+      : `there is ${names.join(", ")}${names.length === NAMES_SHOWN ? ", ..." : ""}`;
   throw new TidemarkError("NOT_FOUND", `there is no snapshot "${name}": ${hint}`);
 }
 
 /** Names a moment: `of`, or by default the record's own. One record. Throws ALREADY_EXISTS, and FsError as a commit does. */
 export function addSnapshot(
   core: EngineCore,
-  snapshot: { readonly name: string; readonly automatic: boolean; readonly of?: { readonly lsn: Lsn; readonly time: Timestamp } },
+  snapshot: {
+    readonly name: string;
+    readonly automatic: boolean;
+    readonly of?: { readonly lsn: Lsn; readonly time: Timestamp };
+  },
   context: RequestContext,
 ): SnapshotInfo {
   const { name, automatic } = snapshot;
   const key = snapshotKey(name);
   if (core.store.get(key) !== undefined) {
-    throw new TidemarkError("ALREADY_EXISTS", `the app already has a snapshot "${name}": choose another name, or delete that one`);
+    throw new TidemarkError(
+      "ALREADY_EXISTS",
+      `the app already has a snapshot "${name}": choose another name, or delete that one`,
+    );
   }
   const tx = core.begin(context);
   const { lsn, time } = snapshot.of ?? tx;
@@ -65,9 +75,15 @@ export function removeSnapshot(core: EngineCore, name: string, context: RequestC
   const value = core.store.get(key) as Buffer;
   const tx = core.begin(context);
   tx.row(key, null);
-  const past = new ByteWriter(300).bytes(plainKey(TABLE.SNAPSHOT_PAST, Buffer.from(name, "utf8"))).u8(0).u64(tx.lsn).finish();
+  const past = new ByteWriter(300)
+    .bytes(plainKey(TABLE.SNAPSHOT_PAST, Buffer.from(name, "utf8")))
+    .u8(0)
+    .u64(tx.lsn)
+    .finish();
   tx.row(past, value);
-  tx.commit(RECORD_OP.SNAPSHOT_DELETE, encodeJson({ name, lsn: snapshot.lsn, automatic: snapshot.automatic }), { useReserve: true });
+  tx.commit(RECORD_OP.SNAPSHOT_DELETE, encodeJson({ name, lsn: snapshot.lsn, automatic: snapshot.automatic }), {
+    useReserve: true,
+  });
   return snapshot;
 }
 

@@ -25,11 +25,16 @@ export class Snapshots implements SnapshotApi {
     this.#parts = parts;
   }
 
-  async createSnapshot(request: { app: AppRef; name: string; syncMounts: boolean }, options?: CallOptions): Promise<SnapshotInfo> {
+  async createSnapshot(
+    request: { app: AppRef; name: string; syncMounts: boolean },
+    options?: CallOptions,
+  ): Promise<SnapshotInfo> {
     const name = checkObjectName("snapshot", request.name);
     const app = await this.#parts.apps.find(request.app);
     if (request.syncMounts) await this.#parts.syncMounts?.(app);
-    return change(app, "creating a snapshot", () => addSnapshot(app.core, { name, automatic: false }, contextOf(options)));
+    return change(app, "creating a snapshot", () =>
+      addSnapshot(app.core, { name, automatic: false }, contextOf(options)),
+    );
   }
 
   async *listSnapshots(request: { app: AppRef }): Pages<SnapshotInfo> {

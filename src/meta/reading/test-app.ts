@@ -81,7 +81,10 @@ export class TestApp {
   readonly app: OpenApp;
   readonly clock: ManualClock;
   /** Who the next changes are by. */
-  context: RequestContext = { ...SERVICE_CONTEXT, actor: { ...SERVICE_CONTEXT.actor, mountId: 1 as MountId, pid: 100, label: "" } };
+  context: RequestContext = {
+    ...SERVICE_CONTEXT,
+    actor: { ...SERVICE_CONTEXT.actor, mountId: 1 as MountId, pid: 100, label: "" },
+  };
 
   constructor(name: string, app: OpenApp, clock: ManualClock) {
     this.name = name;
@@ -125,7 +128,10 @@ export class TestApp {
 
   #place(root: InodeId, file: string): { parent: InodeId; name: Buffer } {
     const slash = file.lastIndexOf("/");
-    return { parent: this.at(root, file.slice(0, Math.max(0, slash))).ino, name: Buffer.from(file.slice(slash + 1), "latin1") };
+    return {
+      parent: this.at(root, file.slice(0, Math.max(0, slash))).ino,
+      name: Buffer.from(file.slice(slash + 1), "latin1"),
+    };
   }
 
   mkdir(root: InodeId, file: string): Inode {
@@ -133,7 +139,14 @@ export class TestApp {
   }
 
   create(root: InodeId, file: string): Inode {
-    return this.run({ op: "create", ...this.#place(root, file), mode: 0o644, umask: UMASK, exclusive: false, truncate: false }) as unknown as Inode;
+    return this.run({
+      op: "create",
+      ...this.#place(root, file),
+      mode: 0o644,
+      umask: UMASK,
+      exclusive: false,
+      truncate: false,
+    }) as unknown as Inode;
   }
 
   write(root: InodeId, file: string, text: string | Buffer, offset = 0n): void {
@@ -142,7 +155,14 @@ export class TestApp {
 
   /** Makes or changes a file as a shell's `>` does. */
   put(root: InodeId, file: string, text: string): Inode {
-    const made = this.run({ op: "create", ...this.#place(root, file), mode: 0o644, umask: UMASK, exclusive: false, truncate: true }) as unknown as Inode;
+    const made = this.run({
+      op: "create",
+      ...this.#place(root, file),
+      mode: 0o644,
+      umask: UMASK,
+      exclusive: false,
+      truncate: true,
+    }) as unknown as Inode;
     this.write(root, file, text);
     return made;
   }

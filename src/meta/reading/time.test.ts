@@ -75,8 +75,12 @@ test("LSNs are taken as they are, refused past the end and below the floor", asy
   const { lsn } = record("a");
   const { core } = app.app;
   expect((await resolveMoment(core, { kind: "lsn", lsn })).lsn).toBe(lsn);
-  await expect(resolveMoment(core, { kind: "lsn", lsn: (lsn + 1) as Lsn })).rejects.toMatchObject({ code: "NOT_FOUND" });
-  await expect(resolveMoment(core, { kind: "lsn", lsn: 1 as Lsn }, lsn)).rejects.toMatchObject({ code: "OUT_OF_HISTORY" });
+  await expect(resolveMoment(core, { kind: "lsn", lsn: (lsn + 1) as Lsn })).rejects.toMatchObject({
+    code: "NOT_FOUND",
+  });
+  await expect(resolveMoment(core, { kind: "lsn", lsn: 1 as Lsn }, lsn)).rejects.toMatchObject({
+    code: "OUT_OF_HISTORY",
+  });
 });
 
 test("a snapshot names its moment until it is deleted, over a restart too", async () => {
@@ -85,13 +89,22 @@ test("a snapshot names its moment until it is deleted, over a restart too", asyn
   record("a");
   const made = await snapshots.createSnapshot({ app: ref, name: "before", syncMounts: false });
   record("b");
-  expect(await resolveMoment(app.app.core, { kind: "snapshot", name: "before" })).toMatchObject({ lsn: made.lsn, time: made.time });
-  await expect(snapshots.createSnapshot({ app: ref, name: "before", syncMounts: false })).rejects.toMatchObject({ code: "ALREADY_EXISTS" });
-  await expect(snapshots.createSnapshot({ app: ref, name: "1st", syncMounts: false })).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
+  expect(await resolveMoment(app.app.core, { kind: "snapshot", name: "before" })).toMatchObject({
+    lsn: made.lsn,
+    time: made.time,
+  });
+  await expect(snapshots.createSnapshot({ app: ref, name: "before", syncMounts: false })).rejects.toMatchObject({
+    code: "ALREADY_EXISTS",
+  });
+  await expect(snapshots.createSnapshot({ app: ref, name: "1st", syncMounts: false })).rejects.toMatchObject({
+    code: "INVALID_ARGUMENT",
+  });
   await app.app.close();
   app = await apps.app("shop");
   expect(await all(snapshots.listSnapshots({ app: ref }))).toEqual([made]);
   await snapshots.deleteSnapshot({ app: ref, name: "before" });
   expect(await all(snapshots.listSnapshots({ app: ref }))).toEqual([]);
-  await expect(resolveMoment(app.app.core, { kind: "snapshot", name: "before" })).rejects.toMatchObject({ code: "NOT_FOUND" });
+  await expect(resolveMoment(app.app.core, { kind: "snapshot", name: "before" })).rejects.toMatchObject({
+    code: "NOT_FOUND",
+  });
 });

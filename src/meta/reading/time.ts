@@ -3,7 +3,7 @@ import { TidemarkError } from "../../domain/errors.ts";
 import type { Lsn } from "../../domain/ids.ts";
 import type { MomentRef, ResolvedMoment } from "../../domain/moment.ts";
 import { decodeTimeKey, type EngineCore } from "../core.ts";
-import { prefixEnd, plainKey, TABLE, timeKey } from "../keys.ts";
+import { plainKey, prefixEnd, TABLE, timeKey } from "../keys.ts";
 import { decodeLsn } from "../rows.ts";
 import { outOfHistory } from "../space/moments.ts";
 import { recordAt } from "./records.ts";
@@ -32,7 +32,8 @@ async function find(core: EngineCore, at: MomentRef): Promise<ResolvedMoment> {
     case "now":
       return { lsn: core.lastLsn, ambiguous: false };
     case "lsn":
-      if (at.lsn > core.lastLsn) throw new TidemarkError("NOT_FOUND", `there is no LSN ${at.lsn}: the journal ends with ${core.lastLsn}`);
+      if (at.lsn > core.lastLsn)
+        throw new TidemarkError("NOT_FOUND", `there is no LSN ${at.lsn}: the journal ends with ${core.lastLsn}`);
       return { lsn: at.lsn, ambiguous: false };
     case "snapshot":
       return { lsn: findSnapshot(core, at.name).lsn, ambiguous: false };

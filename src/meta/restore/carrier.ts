@@ -20,6 +20,9 @@ import type { Change, Side, Step, TargetDirectory } from "./step.ts";
 /** Tries to put back a file that others write to meanwhile, before it is put back as it stands. */
 const TRIES_MAX = 8;
 
+/** Moves of directories that wait for other moves, about 1 KiB each. Beyond, they are left out. */
+const POSTPONED_MAX = 100_000;
+
 type Put = Change & { readonly kind: "put" };
 
 /** An inode that took a state in a record: whether that changed it, and the data that the record's commit must carry. */
@@ -39,6 +42,10 @@ export class Carrier {
   readonly #context: RequestContext;
   readonly #work: Work;
   readonly #identity: "inode" | "name";
+
+  #stepsDone = 0;
+  /** Directories that could not be moved yet. */
+  #postponed: { readonly change: Put; readonly index: number; readonly kind: Step["action"]["kind"] }[] = [];
 
   constructor(options: {
     readonly core: EngineCore;
@@ -73,11 +80,24 @@ export class Carrier {
     }
   }
 
-  /** A step that was carried out before a crash: only finds the directory it made. */
-  skip(step: Step): void {
-    const { change } = step;
+  /** A step that was carried out, or postponed, before a crash: only finds the directory it made. */
+  skip(step: Step, index: number): void {
+    this.#stepsDone = index + 1;
+    const { change, action } = step;
     if (change.kind !== "put" || change.made === undefined || change.directory.ino === undefined) return;
-    change.made.ino = this.#core.dentry(change.directory.ino, change.name)?.ino;
+    const there = this.#core.dentry(change.directory.ino, change.name)?.ino;
+    if (change.wanted.kind !== "alive") change.made.ino = there;
+    else if (there !== change.wanted.ino) this.#postponed.push({ change, index, kind: action.kind });
+  }
+
+  /** Carries out what had to wait for other steps; called after the last. */
+  async *finish(): AsyncGenerator<void> {
+    for (let before = Number.POSITIVE_INFINITY; this.#postponed.length > 0 && this.#postponed.length < before; ) {
+      const round = this.#postponed;
+      before = round.length;
+      this.#postponed = [];
+      for (const { change, index, kind } of round) yield* this.#put(change, index, kind);
+    }
   }
 
   // --- put -----------------------------------------------------------------------------------------------------------
@@ -104,8 +124,8 @@ export class Carrier {
       if (made !== undefined && this.#isAlive(made)) return made;
     }
     if (wanted.kind === "alive" && this.#isAlive(wanted.ino)) return wanted.ino;
-    // A directory of ours that is there already.
-    if (wanted.kind !== "new" || change.made === undefined || directory.ino === undefined) return undefined;
+    // One that this restore made, and that is there already.
+    if (wanted.kind !== "new" || directory.ino === undefined) return undefined;
     const there = this.#core.dentry(directory.ino, name);
     return there !== undefined && this.#isOurs(there.ino, source.ino) ? there.ino : undefined;
   }
@@ -116,12 +136,21 @@ export class Carrier {
 
   #isOurs(ino: InodeId, then: InodeId): boolean {
     const row = this.#core.findInodeAt(ino, LIVE);
-    return row !== undefined && row.restoredFrom === then && this.#core.findInodeAt(ino, this.#restore.firstLsn) === undefined;
+    return (
+      row !== undefined &&
+      row.restoredFrom === then &&
+      this.#core.findInodeAt(ino, this.#restore.firstLsn) === undefined
+    );
   }
 
   #commitPut(
     change: Put,
-    how: { readonly wanted: InodeId | undefined; readonly state: NewState; readonly index: number; readonly kind: RestoreKind },
+    how: {
+      readonly wanted: InodeId | undefined;
+      readonly state: NewState;
+      readonly index: number;
+      readonly kind: RestoreKind;
+    },
   ): void {
     const { directory, name, source, made } = change;
     const { wanted } = how;
@@ -130,11 +159,15 @@ export class Carrier {
     const existing = this.#core.dentry(parent.ino, name);
     const live = wanted === undefined ? undefined : this.#core.inode(wanted);
     const isDir = isDirectory(source.mode);
-    // A directory can't be put below itself: somebody moved things since the plan.
-    if (live !== undefined && isDir && isBelowAny(this.#core, parent.ino, new Set([live.ino]), LIVE)) return;
+    // A directory can't be put below itself: later steps will move one out of the other.
+    if (live !== undefined && isDir && isBelowAny(this.#core, parent.ino, new Set([live.ino]), LIVE)) {
+      if (this.#postponed.length < POSTPONED_MAX) this.#postponed.push({ change, index: how.index, kind: how.kind });
+      return;
+    }
     const isThere = existing !== undefined && existing.ino === live?.ino;
     const tx = this.#core.begin(this.#context);
-    const taken = live === undefined ? this.#addInode(tx, parent.ino, how.state) : this.#applyState(tx, live, how.state);
+    const taken =
+      live === undefined ? this.#addInode(tx, parent.ino, how.state) : this.#applyState(tx, live, how.state);
     const { ino, data } = taken;
     if (made !== undefined) made.ino = ino;
     if (isThere && !taken.differs) return;
@@ -201,7 +234,10 @@ export class Carrier {
     if (live !== undefined && (await hasSameContent(source, { core: this.#core, row: live, at: LIVE }, this.#work))) {
       return { source, content: undefined };
     }
-    return { source, content: yield* layContent(source, { core: this.#core, context: this.#context, work: this.#work }) };
+    return {
+      source,
+      content: yield* layContent(source, { core: this.#core, context: this.#context, work: this.#work }),
+    };
   }
 
   /** Gives a live inode the state, links and change time left aside. */
@@ -212,19 +248,37 @@ export class Carrier {
     const content = contentId === undefined ? {} : { contentId, size: row.size };
     const allocatedBytes = isRegular(row.mode) ? row.allocatedBytes : live.allocatedBytes;
     const { mode, uid, gid, rdev, atime, mtime, target } = row;
-    const after = { ...live, ...content, allocatedBytes, mode, uid, gid, rdev, atime, mtime, target, xattrCount: live.xattrCount + xattrs.count };
-    if (contentId === undefined && !xattrs.differ && hasSameAttributes(live, after)) return { ino: live.ino, differs: false, data };
+    const after = {
+      ...live,
+      ...content,
+      allocatedBytes,
+      mode,
+      uid,
+      gid,
+      rdev,
+      atime,
+      mtime,
+      target,
+      xattrCount: live.xattrCount + xattrs.count,
+    };
+    if (contentId === undefined && !xattrs.differ && hasSameAttributes(live, after))
+      return { ino: live.ino, differs: false, data };
     tx.put({ ...after, ctime: tx.time });
     tx.tellInode(live.ino, contentId !== undefined);
     return { ino: live.ino, differs: true, data };
   }
 
-  #applyXattrs(tx: Transaction, live: InodeRow, source: FileThen): { readonly count: number; readonly differ: boolean } {
+  #applyXattrs(
+    tx: Transaction,
+    live: InodeRow,
+    source: FileThen,
+  ): { readonly count: number; readonly differ: boolean } {
     const before = xattrsAt(this.#core, live, LIVE);
     const after = xattrsAt(source.core, source.row, source.at);
     if (hasSameXattrs(before, after)) return { count: 0, differ: false };
     let count = 0;
-    for (const { name } of before) if (!after.some((xattr) => xattr.name.equals(name))) count += tx.removeXattr(live.ino, name);
+    for (const { name } of before)
+      if (!after.some((xattr) => xattr.name.equals(name))) count += tx.removeXattr(live.ino, name);
     for (const { name, value } of after) {
       const same = before.some((xattr) => xattr.name.equals(name) && xattr.value.equals(value));
       if (!same) count += tx.putXattr(live.ino, name, value);
@@ -232,7 +286,10 @@ export class Carrier {
     return { count, differ: true };
   }
 
-  #content(tx: Transaction, content: Content | undefined): { readonly contentId: ContentId | undefined; readonly data: Buffer | undefined } {
+  #content(
+    tx: Transaction,
+    content: Content | undefined,
+  ): { readonly contentId: ContentId | undefined; readonly data: Buffer | undefined } {
     if (content === undefined) return { contentId: undefined, data: undefined };
     if (content.kind === "empty") return { contentId: 0 as ContentId, data: undefined };
     if (content.kind === "laid") return { contentId: content.contentId, data: undefined };
@@ -272,18 +329,29 @@ export class Carrier {
   }
 
   /** Ends a name. What may still be needed, and every directory, goes to limbo; the rest ends at once. */
-  #takeAway(tx: Transaction, directory: TargetDirectory, parent: InodeId, taken: { readonly name: Buffer; readonly dentry: Dentry }): void {
+  #takeAway(
+    tx: Transaction,
+    directory: TargetDirectory,
+    parent: InodeId,
+    taken: { readonly name: Buffer; readonly dentry: Dentry },
+  ): void {
     const { name, dentry } = taken;
     const row = tx.inode(dentry.ino);
     const isDir = isDirectory(row.mode);
     tx.removeDentry(parent, name, dentry);
     this.#countNames(tx, directory, parent, { entries: -1n, links: isDir ? -1 : 0 });
-    const isNeeded = this.#identity === "inode" && this.#source.core.findInodeAt(dentry.ino, this.#source.at) !== undefined;
+    const isNeeded =
+      this.#identity === "inode" && this.#source.core.findInodeAt(dentry.ino, this.#source.at) !== undefined;
     if (isDir || isNeeded) addToLimbo(tx, this.#restore.limbo, dentry);
     else dropLink(tx, dentry.ino);
   }
 
-  #countNames(tx: Transaction, directory: TargetDirectory, ino: InodeId, change: { readonly entries: bigint; readonly links: number }): void {
+  #countNames(
+    tx: Transaction,
+    directory: TargetDirectory,
+    ino: InodeId,
+    change: { readonly entries: bigint; readonly links: number },
+  ): void {
     const row = tx.inode(ino);
     const times = directory.isRestored ? { ctime: tx.time } : { ctime: tx.time, mtime: tx.time };
     tx.put({ ...row, ...times, size: row.size + change.entries, nlink: row.nlink + change.links });
@@ -302,18 +370,39 @@ export class Carrier {
     const share = sharesAt(this.#core, this.#core.lastLsn).find((row) => row.id === change.id);
     if (share === undefined || (share.deletedAt !== undefined) === change.deleted) return;
     const detail = restoreDetail({ ino: share.root, parent: 0, name: NO_BYTES, kind: "share" });
-    const also = (tx: Transaction): void => putStepsDone(tx, this.#restore.firstLsn, index + 1);
-    updateShare(this.#core, share, { deleted: change.deleted }, this.#context, { op: RECORD_OP.RESTORE_ENTRY, detail, also });
+    const also = (tx: Transaction): void => this.#noteDone(tx, index);
+    updateShare(this.#core, share, { deleted: change.deleted }, this.#context, {
+      op: RECORD_OP.RESTORE_ENTRY,
+      detail,
+      also,
+    });
+  }
+
+  /** Steps are done in order, but for those that were postponed. */
+  #noteDone(tx: Transaction, index: number): void {
+    this.#stepsDone = Math.max(this.#stepsDone, index + 1);
+    putStepsDone(tx, this.#restore.firstLsn, this.#stepsDone);
   }
 
   #commit(
     tx: Transaction,
-    entry: { readonly ino: InodeId; readonly parent: InodeId | 0; readonly name: Buffer; readonly kind: RestoreKind; readonly index: number; readonly data: Buffer | undefined },
+    entry: {
+      readonly ino: InodeId;
+      readonly parent: InodeId | 0;
+      readonly name: Buffer;
+      readonly kind: RestoreKind;
+      readonly index: number;
+      readonly data: Buffer | undefined;
+    },
   ): void {
     const { ino, parent, name, kind, index, data } = entry;
-    putStepsDone(tx, this.#restore.firstLsn, index + 1);
+    this.#noteDone(tx, index);
     const options = { useReserve: kind === "delete" };
-    tx.commit(RECORD_OP.RESTORE_ENTRY, restoreDetail({ ino, parent, name, kind }), data === undefined ? options : { ...options, data });
+    tx.commit(
+      RECORD_OP.RESTORE_ENTRY,
+      restoreDetail({ ino, parent, name, kind }),
+      data === undefined ? options : { ...options, data },
+    );
   }
 }
 

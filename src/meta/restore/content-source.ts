@@ -83,11 +83,20 @@ async function* readPieces({ core, row, at }: FileThen, work: Work): AsyncGenera
 }
 
 /** One record of content. Answers the content id, the record's own LSN if it is the first. */
-function layDown({ core, context }: LayOptions, contentId: ContentId, row: InodeRow, content: Content & { kind: "runs" | "data" }): ContentId {
+function layDown(
+  { core, context }: LayOptions,
+  contentId: ContentId,
+  row: InodeRow,
+  content: Content & { kind: "runs" | "data" },
+): ContentId {
   const tx = core.begin(context);
   const id = contentId === 0 ? (tx.lsn as number as ContentId) : contentId;
   const { data, range } = addContent(tx, id, content);
-  tx.commit(RECORD_OP.RESTORE_CONTENT, rangeDetail(row.ino, range.from, range.to - range.from), data === undefined ? {} : { data });
+  tx.commit(
+    RECORD_OP.RESTORE_CONTENT,
+    rangeDetail(row.ino, range.from, range.to - range.from),
+    data === undefined ? {} : { data },
+  );
   return id;
 }
 
@@ -101,7 +110,12 @@ export function addContent(
   const add = (offset: bigint, extent: Extent): void => {
     for (const piece of chunkPieces(offset, BigInt(extent.length))) {
       const extents = chunks.get(piece.chunk) ?? [];
-      extents.push({ ...extent, start: piece.from, length: piece.to - piece.from, skip: extent.skip + Number(piece.skip) });
+      extents.push({
+        ...extent,
+        start: piece.from,
+        length: piece.to - piece.from,
+        skip: extent.skip + Number(piece.skip),
+      });
       chunks.set(piece.chunk, extents);
     }
   };

@@ -17,25 +17,36 @@ import type { Side, Step } from "./step.ts";
 import { undoSteps } from "./undo-plan.ts";
 
 /** A request that was understood: the app it changes, what is done, and for people where. */
-export type UnderstoodJob = { readonly app: OpenApp; readonly job: Job; readonly at: ResolvedMoment; readonly place: RestoreRow["place"] };
+export type UnderstoodJob = {
+  readonly app: OpenApp;
+  readonly job: Job;
+  readonly at: ResolvedMoment;
+  readonly place: RestoreRow["place"];
+};
 
 /** Finds what a request names. Throws NOT_FOUND, INVALID_ARGUMENT, OUT_OF_HISTORY, FAILED_PRECONDITION. */
 export function understand(parts: ReadingParts, request: RestoreRequest): Promise<UnderstoodJob> {
   return request.kind === "undo" ? understandUndo(parts, request) : understandRestore(parts, request);
 }
 
-async function understandRestore(parts: ReadingParts, request: RestoreRequest & { kind: "restore" }): Promise<UnderstoodJob> {
+async function understandRestore(
+  parts: ReadingParts,
+  request: RestoreRequest & { kind: "restore" },
+): Promise<UnderstoodJob> {
   const { source, mode } = request;
   const sourceApp = await parts.apps.find(source.app);
   const at = await resolveMoment(sourceApp.core, request.at, floorOf(parts, sourceApp));
-  if (at.lsn === 0) throw new TidemarkError("NOT_FOUND", `there was no "${formatSharePath(source)}" then: the app began later`);
+  if (at.lsn === 0)
+    throw new TidemarkError("NOT_FOUND", `there was no "${formatSharePath(source)}" then: the app began later`);
   const share = source.share === undefined ? undefined : findShare(sourceApp.core, source.share);
   const sourcePath = joinNames(pathNames(source.path));
   const from = { sourceApp: sourceApp.id, sourcePath: sourcePath.toString("hex"), at: at.lsn, mode };
   const target = await understandTarget(parts, request);
   if (share === undefined) return { app: sourceApp, at, job: { kind: "restore", ...from }, place: { path: "" } };
   const job: Job = { kind: "restore", ...from, sourceShare: share.id };
-  const isInPlace = target === undefined || (target.app === sourceApp && target.share.id === share.id && target.path.equals(sourcePath));
+  const isInPlace =
+    target === undefined ||
+    (target.app === sourceApp && target.share.id === share.id && target.path.equals(sourcePath));
   if (isInPlace) return { app: sourceApp, at, job, place: { share: share.name, path: from.sourcePath } };
   const targetPath = target.path.toString("hex");
   const place = { share: target.share.name, path: targetPath };
@@ -48,7 +59,10 @@ async function understandTarget(
 ): Promise<{ readonly app: OpenApp; readonly share: ShareRow; readonly path: Buffer } | undefined> {
   if (target === undefined) return undefined;
   if (source.share === undefined) {
-    throw new TidemarkError("INVALID_ARGUMENT", "a whole app can only be restored in place: name a share to restore it to another place");
+    throw new TidemarkError(
+      "INVALID_ARGUMENT",
+      "a whole app can only be restored in place: name a share to restore it to another place",
+    );
   }
   const app = await parts.apps.find(target.app);
   return { app, share: shareOf(app, target), path: joinNames(pathNames(target.path)) };
@@ -64,8 +78,10 @@ async function understandUndo(parts: ReadingParts, request: RestoreRequest & { k
 function findUndone(app: OpenApp, id: string | undefined): RestoreRow {
   for (const row of restoreRows(app.core)) {
     if (id === undefined ? row.state === "undone" : row.id !== id) continue;
-    if (row.state === "running") throw new TidemarkError("FAILED_PRECONDITION", `restore ${row.id} is still running: wait for it, or cancel it`);
-    if (row.state === "undone") throw new TidemarkError("FAILED_PRECONDITION", `restore ${row.id} has been undone already`);
+    if (row.state === "running")
+      throw new TidemarkError("FAILED_PRECONDITION", `restore ${row.id} is still running: wait for it, or cancel it`);
+    if (row.state === "undone")
+      throw new TidemarkError("FAILED_PRECONDITION", `restore ${row.id} has been undone already`);
     return row;
   }
   const what = id === undefined ? "the app has no restore that could be undone" : `the app has no restore ${id}`;
@@ -83,21 +99,37 @@ export type JobInput = {
 };
 
 /** A job's past side and its steps. */
-export type PlannedJob = { readonly source: Side; readonly identity: "inode" | "name"; readonly steps: AsyncGenerator<Step> };
+export type PlannedJob = {
+  readonly source: Side;
+  readonly identity: "inode" | "name";
+  readonly steps: AsyncGenerator<Step>;
+};
 
 /** Plans a job. Nothing happens before the first step is asked for; the first may throw as RestoreApi.plan. */
 export async function planJob(parts: ReadingParts, job: Job, input: JobInput): Promise<PlannedJob> {
   const { core } = input.app;
   const target: Side = { core, at: input.plannedAt };
-  const rest: Omit<PlanInput, "source"> = { target, mountedShares: input.mountedShares, limitations: input.limitations, work: input.work };
+  const rest: Omit<PlanInput, "source"> = {
+    target,
+    mountedShares: input.mountedShares,
+    limitations: input.limitations,
+    work: input.work,
+  };
   if (job.kind === "undo") {
     const undone = restoreRow(core, job.of);
-    if (undone === undefined) throw new TidemarkError("NOT_FOUND", "the restore that was to be undone is not known any more");
+    if (undone === undefined)
+      throw new TidemarkError("NOT_FOUND", "the restore that was to be undone is not known any more");
     const source: Side = { core, at: (undone.firstLsn - 1) as Lsn };
     return { source, identity: "inode", steps: undoSteps(undone, { ...rest, source }) };
   }
   const isSameApp = job.sourceApp === input.app.id;
-  const sourceApp = isSameApp ? input.app : await parts.apps.find({ ...parts.apps.nameOf(job.sourceApp), id: job.sourceApp });
+  const sourceApp = isSameApp
+    ? input.app
+    : await parts.apps.find({ ...parts.apps.nameOf(job.sourceApp), id: job.sourceApp });
   const source: Side = { core: sourceApp.core, at: job.at };
-  return { source, identity: job.targetShare === undefined ? "inode" : "name", steps: restoreSteps(job, { ...rest, source }) };
+  return {
+    source,
+    identity: job.targetShare === undefined ? "inode" : "name",
+    steps: restoreSteps(job, { ...rest, source }),
+  };
 }

@@ -1,12 +1,12 @@
+import type { Random } from "../../../test/model/random.ts";
 import { present } from "../../base/assert.ts";
 import { FsError } from "../../domain/errors.ts";
 import { type InodeId, LIVE } from "../../domain/ids.ts";
 import { isDirectory, isRegular } from "../../domain/inode.ts";
-import type { Random } from "../../../test/model/random.ts";
 import { ACL_ACCESS, ACL_DEFAULT, encodeAcl } from "../acl.ts";
+import * as keys from "../keys.ts";
 import { xattrsAt } from "../reading/attributes.ts";
 import type { TestApp } from "../reading/test-app.ts";
-import * as keys from "../keys.ts";
 import { decodeDentry } from "../rows.ts";
 
 type Entry = { readonly parent: InodeId; readonly name: Buffer; readonly ino: InodeId };
@@ -78,7 +78,11 @@ export class RandomTree {
   #list(directory: InodeId): Entry[] {
     const prefix = keys.inoPrefix(keys.TABLE.DENTRY, directory);
     const rows = this.#app.app.store.range({ gte: prefix, lt: keys.prefixEnd(prefix), limit: 10_000 });
-    return rows.map((row) => ({ parent: directory, name: Buffer.from(row.key.subarray(14)), ino: decodeDentry(row.value).ino }));
+    return rows.map((row) => ({
+      parent: directory,
+      name: Buffer.from(row.key.subarray(14)),
+      ino: decodeDentry(row.value).ino,
+    }));
   }
 
   #entries(): Entry[] {
@@ -124,10 +128,23 @@ export class RandomTree {
     const kind = random.weighted(WEIGHTS);
     switch (kind) {
       case "create":
-        app.run({ op: "create", ...place(), mode: 0o600 + random.below(0o100), umask: 0o022, exclusive: false, truncate: random.oneIn(4) });
+        app.run({
+          op: "create",
+          ...place(),
+          mode: 0o600 + random.below(0o100),
+          umask: 0o022,
+          exclusive: false,
+          truncate: random.oneIn(4),
+        });
         return;
       case "write":
-        app.run({ op: "write", ino: this.#file(), offset: this.#offset(), data: random.bytes(1 + random.below(3000)), killPrivileges: false });
+        app.run({
+          op: "write",
+          ino: this.#file(),
+          offset: this.#offset(),
+          data: random.bytes(1 + random.below(3000)),
+          killPrivileges: false,
+        });
         return;
       case "mkdir":
         app.run({ op: "mkdir", ...place(), mode: 0o700 + random.below(0o100), umask: 0 });
@@ -136,7 +153,13 @@ export class RandomTree {
         app.run({ op: "symlink", ...place(), target: Buffer.from(`to/${random.below(100)}`) });
         return;
       case "node":
-        app.run({ op: "mknod", ...place(), mode: random.pick([0o010644, 0o020600, 0o060600, 0o140644]), umask: 0, rdev: random.below(1000) });
+        app.run({
+          op: "mknod",
+          ...place(),
+          mode: random.pick([0o010644, 0o020600, 0o060600, 0o140644]),
+          umask: 0,
+          rdev: random.below(1000),
+        });
         return;
       case "link": {
         const { ino, parent } = this.#entry((entry) => !isDirectory(app.app.core.inode(entry).mode));
@@ -168,7 +191,14 @@ export class RandomTree {
     const { parent, name } = this.#entry();
     const onto = random.oneIn(3) ? this.#entry() : { parent: this.directory(), name: this.#name() };
     if (this.#rootOf(parent) !== this.#rootOf(onto.parent)) return;
-    this.#app.run({ op: "rename", parent, name, newParent: onto.parent, newName: onto.name, flags: random.oneIn(4) ? 2 : 0 });
+    this.#app.run({
+      op: "rename",
+      parent,
+      name,
+      newParent: onto.parent,
+      newName: onto.name,
+      flags: random.oneIn(4) ? 2 : 0,
+    });
   }
 
   #rootOf(ino: InodeId): InodeId {
@@ -184,7 +214,13 @@ export class RandomTree {
         app.run({ op: "setattr", ino: this.#file(), set: { size: random.oneIn(3) ? 0n : this.#offset() } });
         return;
       case "punch":
-        app.run({ op: "fallocate", ino: this.#file(), mode: 3, offset: this.#offset(), length: BigInt(1 + random.below(5000)) });
+        app.run({
+          op: "fallocate",
+          ino: this.#file(),
+          mode: 3,
+          offset: this.#offset(),
+          length: BigInt(1 + random.below(5000)),
+        });
         return;
       case "attributes":
         this.#setAttributes();
@@ -212,7 +248,12 @@ export class RandomTree {
     const random = this.#random;
     const { ino } = this.#entry();
     const time = { sec: random.below(2_000_000_000) - 1000, nsec: random.below(1_000_000_000) };
-    const set = random.pick([{ mode: random.below(0o10000) }, { uid: random.below(3), gid: random.below(3) }, { atime: time, mtime: time }, { mtime: time }]);
+    const set = random.pick([
+      { mode: random.below(0o10000) },
+      { uid: random.below(3), gid: random.below(3) },
+      { atime: time, mtime: time },
+      { mtime: time },
+    ]);
     this.#app.run({ op: "setattr", ino, set });
   }
 

@@ -52,7 +52,8 @@ class RestorePlan {
       mirror,
       goesInto: "all",
       mayMove: (ino) => mirror && isBelowAny(target.core, ino, this.#regions, target.at),
-      isPutElsewhere: (ino) => mirror && this.#isInPlace && isBelowAny(source.core, ino, this.#sources, source.at) && isAlive(target, ino),
+      isPutElsewhere: (ino) =>
+        mirror && this.#isInPlace && isBelowAny(source.core, ino, this.#sources, source.at) && isAlive(target, ino),
       limitations,
     };
     this.#planner = new TreePlanner(rules, work);
@@ -86,8 +87,10 @@ class RestorePlan {
     const share = shareById(target, targetId);
     const names = pathNames(Buffer.from(this.#job.sourcePath, "hex"));
     const row = lookupPath(source.core, shareThen.root, names, source.at);
-    if (row === undefined) throw new TidemarkError("NOT_FOUND", `there was no ${pathText(joinNames(names))} at LSN ${source.at}`);
-    const targetNames = this.#job.targetPath === undefined ? names : pathNames(Buffer.from(this.#job.targetPath, "hex"));
+    if (row === undefined)
+      throw new TidemarkError("NOT_FOUND", `there was no ${pathText(joinNames(names))} at LSN ${source.at}`);
+    const targetNames =
+      this.#job.targetPath === undefined ? names : pathNames(Buffer.from(this.#job.targetPath, "hex"));
     this.#sources.add(row.ino);
     if (!this.#isInPlace && share.deletedAt !== undefined) {
       throw new TidemarkError("FAILED_PRECONDITION", `the share "${share.name}" is deleted: undelete it first`);
@@ -95,7 +98,11 @@ class RestorePlan {
     if (!(yield* this.#undelete(share))) return;
     const name = targetNames.at(-1);
     if (name === undefined) {
-      if (!isDirectory(row.mode)) throw new TidemarkError("INVALID_ARGUMENT", "a file cannot become the root of a share: name the file it is to be");
+      if (!isDirectory(row.mode))
+        throw new TidemarkError(
+          "INVALID_ARGUMENT",
+          "a file cannot become the root of a share: name the file it is to be",
+        );
       this.#regions.add(share.root);
       yield* this.#root(row.ino, share);
       return;
@@ -111,24 +118,47 @@ class RestorePlan {
     const row = source.core.findInodeAt(rootThen, source.at);
     if (row === undefined || target.core.findInodeAt(share.root, target.at) === undefined) return;
     yield* this.#planner.change(share.root, row, { share: shareLabel(share) });
-    yield* this.#planner.contents(row, { share: shareLabel(share), path: NO_BYTES, before: share.root, ino: share.root, isRestored: true });
+    yield* this.#planner.contents(row, {
+      share: shareLabel(share),
+      path: NO_BYTES,
+      before: share.root,
+      ino: share.root,
+      isRestored: true,
+    });
   }
 
   /** The directory that gets the top of the restored tree. In place, directories missing on the way are made as they were, without what else was in them. */
-  async *#parents(share: ShareRow, names: readonly FileName[], then: { root: InodeId; names: readonly FileName[] }): AsyncGenerator<Step, TargetDirectory> {
+  async *#parents(
+    share: ShareRow,
+    names: readonly FileName[],
+    then: { root: InodeId; names: readonly FileName[] },
+  ): AsyncGenerator<Step, TargetDirectory> {
     const { source, target } = this.#input;
-    let node: TargetDirectory = { share: shareLabel(share), path: NO_BYTES, before: share.root, ino: share.root, isRestored: false };
+    let node: TargetDirectory = {
+      share: shareLabel(share),
+      path: NO_BYTES,
+      before: share.root,
+      ino: share.root,
+      isRestored: false,
+    };
     for (const [index, name] of names.entries()) {
       const path = joinNames(names.slice(0, index + 1));
       const dentry = node.before === undefined ? undefined : target.core.dentry(node.before, name, target.at);
       const row = dentry === undefined ? undefined : target.core.findInodeAt(dentry.ino, target.at);
       if (row !== undefined) {
-        if (!isDirectory(row.mode)) throw new TidemarkError("FAILED_PRECONDITION", `${pathText(path)} is not a directory now: move it away first`);
+        if (!isDirectory(row.mode))
+          throw new TidemarkError(
+            "FAILED_PRECONDITION",
+            `${pathText(path)} is not a directory now: move it away first`,
+          );
         node = { share: node.share, path, before: row.ino, ino: row.ino, isRestored: false };
         continue;
       }
-      const rowThen = this.#isInPlace ? lookupPath(source.core, then.root, then.names.slice(0, index + 1), source.at) : undefined;
-      if (rowThen === undefined) throw new TidemarkError("NOT_FOUND", `there is no ${pathText(path)} now: make that directory first`);
+      const rowThen = this.#isInPlace
+        ? lookupPath(source.core, then.root, then.names.slice(0, index + 1), source.at)
+        : undefined;
+      if (rowThen === undefined)
+        throw new TidemarkError("NOT_FOUND", `there is no ${pathText(path)} now: make that directory first`);
       node = yield* makeParent(node, name, { path, row: rowThen });
     }
     return node;
@@ -138,7 +168,9 @@ class RestorePlan {
   async *#undelete(share: ShareRow): AsyncGenerator<Step, boolean> {
     if (share.deletedAt === undefined) return true;
     const { target, limitations } = this.#input;
-    const isTaken = sharesAt(target.core, target.at).some((other) => other.deletedAt === undefined && other.name === share.name);
+    const isTaken = sharesAt(target.core, target.at).some(
+      (other) => other.deletedAt === undefined && other.name === share.name,
+    );
     if (isTaken) {
       limitations.add(`the deleted share "${share.name}" is left out: another share has its name now`);
       return false;
@@ -161,7 +193,15 @@ class RestorePlan {
 
 /** A share is deleted, or undeleted. */
 export function shareStep(kind: "share" | "delete", share: ShareRow, root: InodeRow): Step {
-  const action = { kind, share: shareLabel(share), path: NO_BYTES, attributes: attributesOf(root), inoThen: 0, parts: [], otherNames: [] } as const;
+  const action = {
+    kind,
+    share: shareLabel(share),
+    path: NO_BYTES,
+    attributes: attributesOf(root),
+    inoThen: 0,
+    parts: [],
+    otherNames: [],
+  } as const;
   return { action, change: { kind: "share", id: share.id, deleted: kind === "delete" } };
 }
 
@@ -172,8 +212,28 @@ async function* makeParent(
 ): AsyncGenerator<Step, TargetDirectory> {
   const { path, row } = then;
   const made: TargetDirectory = { share: parent.share, path, before: undefined, ino: undefined, isRestored: true };
-  const action = { kind: "create", share: parent.share, path, attributes: attributesOf(row), inoThen: row.ino, parts: [], otherNames: [] } as const;
-  yield { action, change: { kind: "put", directory: parent, name, source: row, wanted: { kind: "new" }, parts: [], isLinked: false, made } };
+  const action = {
+    kind: "create",
+    share: parent.share,
+    path,
+    attributes: attributesOf(row),
+    inoThen: row.ino,
+    parts: [],
+    otherNames: [],
+  } as const;
+  yield {
+    action,
+    change: {
+      kind: "put",
+      directory: parent,
+      name,
+      source: row,
+      wanted: { kind: "new" },
+      parts: [],
+      isLinked: false,
+      made,
+    },
+  };
   return made;
 }
 

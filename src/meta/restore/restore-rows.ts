@@ -88,7 +88,11 @@ export function madeFor(core: EngineCore, firstLsn: Lsn, then: InodeId): InodeId
   return value === undefined ? undefined : (new ByteReader(value).u40() as InodeId);
 }
 
-export function putMadeFor(tx: Transaction, firstLsn: Lsn, inodes: { readonly then: InodeId; readonly now: InodeId }): void {
+export function putMadeFor(
+  tx: Transaction,
+  firstLsn: Lsn,
+  inodes: { readonly then: InodeId; readonly now: InodeId },
+): void {
   tx.row(restoredKey(firstLsn, inodes.then), new ByteWriter(5).u40(inodes.now).finish());
 }
 
@@ -99,4 +103,3 @@ function restoreKey(firstLsn: Lsn): Buffer {
 function restoredKey(firstLsn: Lsn, ino: number): Buffer {
   return new ByteWriter(14).u8(TABLE.RESTORED).u64(firstLsn).u40(ino).finish();
 }
-

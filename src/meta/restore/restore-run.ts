@@ -1,9 +1,9 @@
 import type { RestoreResult } from "../../domain/admin-restore.ts";
 import { textFromBytes } from "../../domain/byte-text.ts";
+import { TidemarkError } from "../../domain/errors.ts";
 import type { Lsn, ShareId } from "../../domain/ids.ts";
 import type { RequestContext } from "../../domain/metadata-api.ts";
 import { RECORD_OP } from "../../domain/record-op.ts";
-import { TidemarkError } from "../../domain/errors.ts";
 import { PENDING_BYTES_MAX } from "../engine.ts";
 import type { OpenApp } from "../open-app.ts";
 import type { ReadingParts } from "../reading/apps.ts";
@@ -151,12 +151,13 @@ export class RestoreRun {
       for await (const step of steps) {
         work.check();
         const index = this.#tally.count;
-        if (index < skipped) carrier.skip(step);
+        if (index < skipped) carrier.skip(step, index);
         else await this.#carryOut(carrier, step, index);
         this.#tally.add(step.action);
         this.#path = step.action.path;
         if (work.due) await work.pause();
       }
+      await this.#paced(carrier.finish());
     } finally {
       await steps.return(undefined);
     }
@@ -164,7 +165,12 @@ export class RestoreRun {
 
   async #carryOut(carrier: Carrier, step: Step, index: number): Promise<void> {
     if (index === 0) await this.#addSnapshot();
-    for await (const _ of carrier.carryOut(step, index)) {
+    await this.#paced(carrier.carryOut(step, index));
+  }
+
+  /** Runs work that yields between records, at the applier's pace. */
+  async #paced(work: AsyncGenerator<void>): Promise<void> {
+    for await (const _ of work) {
       if (this.#stop !== undefined) throw cancelled();
       await this.#waitForRoom();
       this.#notice();
@@ -187,7 +193,8 @@ export class RestoreRun {
   async #waitForRoom(): Promise<void> {
     const { store, applier, journal, core } = this.#options.app;
     while (store.pendingBytes > PENDING_BYTES_MAX) {
-      if (applier.failed !== undefined) throw new TidemarkError("UNAVAILABLE", "rows can't be written to the key-value store: see `tidemark status`");
+      if (applier.failed !== undefined)
+        throw new TidemarkError("UNAVAILABLE", "rows can't be written to the key-value store: see `tidemark status`");
       const next = applier.nextBatch();
       await journal.sync(core.lastLsn);
       await next;
@@ -209,7 +216,10 @@ export class RestoreRun {
     try {
       await this.#end("interrupted");
     } catch (error) {
-      log.error("a restore could not be ended in order; it goes on when the service starts again", { restore: this.#row.id, error: String(error) });
+      log.error("a restore could not be ended in order; it goes on when the service starts again", {
+        restore: this.#row.id,
+        error: String(error),
+      });
     }
   }
 
@@ -222,7 +232,8 @@ export class RestoreRun {
       await this.#waitForRoom();
       this.#notice();
       if (work.due) await work.pause();
-      if (this.#stop === "close") throw new TidemarkError("UNAVAILABLE", "the service is stopping: the restore goes on at its next start");
+      if (this.#stop === "close")
+        throw new TidemarkError("UNAVAILABLE", "the service is stopping: the restore goes on at its next start");
     }
     const lastLsn = endRecord(core, { ...this.#row, state }, context);
     await app.journal.sync(core.lastLsn);

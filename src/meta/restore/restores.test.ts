@@ -2,14 +2,14 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import type { RestoreRequest } from "../../domain/admin-restore.ts";
 import { type InodeId, LIVE, type Lsn } from "../../domain/ids.ts";
 import type { MomentRef } from "../../domain/moment.ts";
-import { all, type TestApp, TestApps } from "../reading/test-app.ts";
+import { SERVICE_CONTEXT } from "../open-app.ts";
 import { History } from "../reading/history.ts";
-import { Snapshots } from "../reading/snapshots.ts";
 import { lastState } from "../reading/last-state.ts";
+import { Snapshots } from "../reading/snapshots.ts";
+import { all, type TestApp, TestApps } from "../reading/test-app.ts";
+import { sharesAt, updateShare } from "../shares.ts";
 import type { Restores } from "./restores.ts";
 import { describeTree, executeAll, line, planOf, restoresOf } from "./test-restore.ts";
-import { updateShare, sharesAt } from "../shares.ts";
-import { SERVICE_CONTEXT } from "../open-app.ts";
 
 let apps: TestApps;
 let app: TestApp;
@@ -29,7 +29,11 @@ function moment(): MomentRef & { lsn: Lsn } {
   return { kind: "lsn", lsn: app.app.core.lastLsn };
 }
 
-function request(path: string, at: MomentRef, more: { target?: string; mode?: "mirror" | "overlay" } = {}): RestoreRequest {
+function request(
+  path: string,
+  at: MomentRef,
+  more: { target?: string; mode?: "mirror" | "overlay" } = {},
+): RestoreRequest {
   const target = more.target === undefined ? {} : { target: app.path(more.target) };
   return { kind: "restore", source: app.path(path), at, mode: more.mode ?? "mirror", ...target };
 }
@@ -37,7 +41,11 @@ function request(path: string, at: MomentRef, more: { target?: string; mode?: "m
 const UNDO: RestoreRequest = { kind: "undo", app: { namespace: "default", name: "shop" } };
 
 /** Plans, executes, and checks that the result is what was there, and that undo brings back what was. */
-async function restoreAndUndo(path: string, at: MomentRef & { lsn: Lsn }, place = { share: "files" }): Promise<string[]> {
+async function restoreAndUndo(
+  path: string,
+  at: MomentRef & { lsn: Lsn },
+  place = { share: "files" },
+): Promise<string[]> {
   const before = await describeTree(apps, app.app, place);
   const { actions } = await planOf(restores, request(path, at));
   await executeAll(restores, request(path, at));
@@ -133,7 +141,13 @@ test("one file is put back in place, its directories too if they are gone; nothi
   const { actions } = await planOf(restores, request("files/a/b/f", at));
   expect(actions.map(line)).toEqual(["create a/b", "create a/b/f"]);
   await executeAll(restores, request("files/a/b/f", at));
-  expect([...(await describeTree(apps, app.app, { share: "files" })).keys()]).toEqual(["", "a", "a/b", "a/b/f", "other"]);
+  expect([...(await describeTree(apps, app.app, { share: "files" })).keys()]).toEqual([
+    "",
+    "a",
+    "a/b",
+    "a/b/f",
+    "other",
+  ]);
 });
 
 test("an overlay puts back what was and keeps what came since", async () => {
@@ -145,7 +159,13 @@ test("an overlay puts back what was and keeps what came since", async () => {
   app.unlink(root, "d/gone");
   app.put(root, "d/new", "new");
   await executeAll(restores, request("files/d", at, { mode: "overlay" }));
-  expect([...(await describeTree(apps, app.app, { share: "files" })).keys()]).toEqual(["", "d", "d/f", "d/gone", "d/new"]);
+  expect([...(await describeTree(apps, app.app, { share: "files" })).keys()]).toEqual([
+    "",
+    "d",
+    "d/f",
+    "d/gone",
+    "d/new",
+  ]);
 });
 
 test("restored beside, a copy is independent of the live file, and shares its stored bytes", async () => {
@@ -167,7 +187,9 @@ test("restored beside, a copy is independent of the live file, and shares its st
   app.put(root, "copy/extra", "x");
   await executeAll(restores, request("files/d", at, { target: "files/copy" }));
   expect(await describeTree(apps, app.app, { share: "files", path: "copy" })).toEqual(then);
-  await expect(executeAll(restores, request("files/d", at, { target: "files/no/where" }))).rejects.toMatchObject({ code: "NOT_FOUND" });
+  await expect(executeAll(restores, request("files/d", at, { target: "files/no/where" }))).rejects.toMatchObject({
+    code: "NOT_FOUND",
+  });
 });
 
 test("into another share, and into another app, whose journal then has the data itself", async () => {
@@ -180,7 +202,14 @@ test("into another share, and into another app, whose journal then has the data 
   app.write(root, "d/big", Buffer.alloc(1024 * 1024, 1));
   app.write(root, "d/big", Buffer.alloc(1024 * 1024, 2), 3n * 1024n * 1024n);
   app.link(root, "d/f", "d/l");
-  app.run({ op: "setxattr", ino: app.at(root, "d/f").ino, name: Buffer.from("user.a"), value: Buffer.from("b"), flags: 0, killSgid: false });
+  app.run({
+    op: "setxattr",
+    ino: app.at(root, "d/f").ino,
+    name: Buffer.from("user.a"),
+    value: Buffer.from("b"),
+    flags: 0,
+    killSgid: false,
+  });
   const at = moment();
   const then = await describeTree(apps, app.app, { share: "files", path: "d" });
   await executeAll(restores, request("files/d", at, { target: "second/copy" }));
@@ -231,15 +260,26 @@ test("it is bracketed, snapshotted, listed, and undone once", async () => {
   const result = await executeAll(restores, request("files", at));
   expect(result.firstLsn).toBe(before + 1);
   expect(result.lastLsn).toBe(app.app.core.lastLsn);
-  const snapshots = await all(new Snapshots(apps.parts).listSnapshots({ app: UNDO.kind === "undo" ? UNDO.app : never() }));
+  const snapshots = await all(
+    new Snapshots(apps.parts).listSnapshots({ app: UNDO.kind === "undo" ? UNDO.app : never() }),
+  );
   expect(snapshots).toMatchObject([{ name: result.snapshot, lsn: before, automatic: true }]);
-  const log = await all(new History(apps.parts).log({ path: app.path(""), order: "oldest-first", follow: false, from: { kind: "lsn", lsn: before } }));
+  const log = await all(
+    new History(apps.parts).log({
+      path: app.path(""),
+      order: "oldest-first",
+      follow: false,
+      from: { kind: "lsn", lsn: before },
+    }),
+  );
   expect(log.map((record) => record.op)).toEqual(["RESTORE_BEGIN", "SNAPSHOT_CREATE", "RESTORE_ENTRY", "RESTORE_END"]);
   expect(log[2]).toMatchObject({ path: Buffer.from("f"), details: [{ name: "action", value: "change" }] });
   await executeAll(restores, { ...UNDO, restoreId: result.restoreId } as RestoreRequest);
   const list = await restores.listRestores({ app: { namespace: "default", name: "shop" }, countMax: 10 });
   expect(list.map(({ kind, state }) => `${kind} ${state}`)).toEqual(["undo done", "restore undone"]);
-  await expect(executeAll(restores, { ...UNDO, restoreId: result.restoreId } as RestoreRequest)).rejects.toMatchObject({ code: "FAILED_PRECONDITION" });
+  await expect(executeAll(restores, { ...UNDO, restoreId: result.restoreId } as RestoreRequest)).rejects.toMatchObject({
+    code: "FAILED_PRECONDITION",
+  });
 });
 
 test("undo takes back what the restore changed and leaves later work elsewhere alone", async () => {
@@ -264,7 +304,9 @@ test("a plan changes nothing, and what can't be planned leaves no trace", async 
   const before = app.app.core.lastLsn;
   await planOf(restores, request("files", at));
   await expect(executeAll(restores, request("files/none", at))).rejects.toMatchObject({ code: "NOT_FOUND" });
-  await expect(executeAll(restores, request("", at, { target: "files/x" }))).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
+  await expect(executeAll(restores, request("", at, { target: "files/x" }))).rejects.toMatchObject({
+    code: "INVALID_ARGUMENT",
+  });
   await expect(executeAll(restores, UNDO)).rejects.toMatchObject({ code: "NOT_FOUND" });
   expect(app.app.core.lastLsn).toBe(before);
 });

@@ -1,5 +1,12 @@
 import { type CallOptions, PAGE_BYTES_MAX, PAGE_ITEMS_MAX } from "../../domain/admin-call.ts";
-import type { PlanAction, PlanItem, RestoreApi, RestoreInfo, RestoreProgress, RestoreRequest } from "../../domain/admin-restore.ts";
+import type {
+  PlanAction,
+  PlanItem,
+  RestoreApi,
+  RestoreInfo,
+  RestoreProgress,
+  RestoreRequest,
+} from "../../domain/admin-restore.ts";
 import { TidemarkError } from "../../domain/errors.ts";
 import type { AppId, ShareId } from "../../domain/ids.ts";
 import type { AppRef } from "../../domain/share-path.ts";
@@ -9,8 +16,8 @@ import { contextOf } from "../reading/context.ts";
 import { toTidemarkError } from "../reading/failures.ts";
 import { Work } from "../reading/work.ts";
 import { planJob, type UnderstoodJob, understand } from "./job.ts";
-import { beginRestore, RestoreRun } from "./restore-run.ts";
 import { type RestoreRow, restoreRows } from "./restore-rows.ts";
+import { beginRestore, RestoreRun } from "./restore-run.ts";
 import { Tally } from "./tally.ts";
 
 export type RestoreParts = ReadingParts & {
@@ -45,7 +52,13 @@ export class Restores implements RestoreApi {
     const limitations = new Set<string>();
     const work = new Work(this.#parts, options);
     const tally = new Tally();
-    const { steps } = await planJob(this.#parts, job, { app, plannedAt, mountedShares: this.#mounted(app), limitations, work });
+    const { steps } = await planJob(this.#parts, job, {
+      app,
+      plannedAt,
+      mountedShares: this.#mounted(app),
+      limitations,
+      work,
+    });
     let actions: PlanAction[] = [];
     let bytes = 0;
     for await (const { action } of steps) {
@@ -93,7 +106,11 @@ export class Restores implements RestoreApi {
       const context = { actor: row.actor, unique: 0, resent: false };
       const run = this.#run(app, row, context);
       await run.done.catch((error: unknown) => {
-        this.#parts.log.error("a restore that was to go on after a restart did not reach its end", { appId: app.id, restore: row.id, error: String(error) });
+        this.#parts.log.error("a restore that was to go on after a restart did not reach its end", {
+          appId: app.id,
+          restore: row.id,
+          error: String(error),
+        });
       });
     }
   }
@@ -121,7 +138,11 @@ export class Restores implements RestoreApi {
       // One that could not be ended in order is ended, or done, before another begins.
       await this.resumeRestores(app);
       const context = contextOf(options);
-      const row = beginRestore({ parts: this.#parts, app, context, mountedShares: this.#mounted(app) }, understood, this.#parts.newId());
+      const row = beginRestore(
+        { parts: this.#parts, app, context, mountedShares: this.#mounted(app) },
+        understood,
+        this.#parts.newId(),
+      );
       return this.#run(app, row, context);
     } catch (error) {
       throw toTidemarkError(error, "beginning a restore");
@@ -132,7 +153,13 @@ export class Restores implements RestoreApi {
 
   /** Finds out whether the job can be planned at all, before anything is written. */
   async #probe({ app, job }: UnderstoodJob, options: CallOptions | undefined): Promise<void> {
-    const input = { app, plannedAt: app.core.lastLsn, mountedShares: this.#mounted(app), limitations: new Set<string>(), work: new Work(this.#parts, options) };
+    const input = {
+      app,
+      plannedAt: app.core.lastLsn,
+      mountedShares: this.#mounted(app),
+      limitations: new Set<string>(),
+      work: new Work(this.#parts, options),
+    };
     const { steps } = await planJob(this.#parts, job, input);
     try {
       await steps.next();

@@ -21,7 +21,10 @@ export type TargetDirectory = {
 };
 
 /** Which inode is to have a name: one that was alive before the restore, the one made by an earlier step for the same file, or a new one. */
-export type Wanted = { readonly kind: "alive"; readonly ino: InodeId } | { readonly kind: "made" } | { readonly kind: "new" };
+export type Wanted =
+  | { readonly kind: "alive"; readonly ino: InodeId }
+  | { readonly kind: "made" }
+  | { readonly kind: "new" };
 
 /** What a step does. */
 export type Change =
@@ -39,7 +42,12 @@ export type Change =
       /** For a directory: the node whose `ino` this sets. */
       readonly made?: TargetDirectory;
     }
-  | { readonly kind: "change"; readonly ino: InodeId; readonly source: InodeRow; readonly at: { readonly directory: TargetDirectory; readonly name: Buffer } | undefined }
+  | {
+      readonly kind: "change";
+      readonly ino: InodeId;
+      readonly source: InodeRow;
+      readonly at: { readonly directory: TargetDirectory; readonly name: Buffer } | undefined;
+    }
   | { readonly kind: "remove"; readonly directory: TargetDirectory; readonly name: Buffer; readonly ino: InodeId }
   | { readonly kind: "share"; readonly id: ShareId; readonly deleted: boolean }
   /** Goes with the directory it is in: for people only. */

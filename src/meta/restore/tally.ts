@@ -8,7 +8,14 @@ const CHANGE_TIME = "change times (ctime) are those of the restore: a view shows
 
 /** Sums up a plan as it passes. */
 export class Tally {
-  readonly #counts: Record<PlanAction["kind"], number> = { create: 0, link: 0, change: 0, delete: 0, replace: 0, share: 0 };
+  readonly #counts: Record<PlanAction["kind"], number> = {
+    create: 0,
+    link: 0,
+    change: 0,
+    delete: 0,
+    replace: 0,
+    share: 0,
+  };
   #restoredBytes = 0n;
   #deletedBytes = 0n;
   count = 0;
@@ -19,12 +26,20 @@ export class Tally {
     this.#counts[kind]++;
     if (!isRegular(attributes.mode)) return;
     if (kind === "delete") this.#deletedBytes += attributes.size;
-    else if (kind === "create" || parts.includes("content") || (kind === "replace" && action.otherNames.length === 0 && parts.length === 0)) {
+    else if (
+      kind === "create" ||
+      parts.includes("content") ||
+      (kind === "replace" && action.otherNames.length === 0 && parts.length === 0)
+    ) {
       this.#restoredBytes += attributes.size;
     }
   }
 
-  summary(moment: { readonly at: ResolvedMoment; readonly plannedAt: Lsn; readonly limitations: ReadonlySet<string> }): PlanSummary {
+  summary(moment: {
+    readonly at: ResolvedMoment;
+    readonly plannedAt: Lsn;
+    readonly limitations: ReadonlySet<string>;
+  }): PlanSummary {
     const limitations = [...moment.limitations];
     if (this.count > 0) limitations.push(CHANGE_TIME);
     return {

@@ -8,7 +8,7 @@ import { xattrsAt } from "../reading/attributes.ts";
 import { contentPieces } from "../reading/content-stream.ts";
 import { directoryNames } from "../reading/directory-names.ts";
 import { joinPath } from "../reading/paths.ts";
-import { type TestApps } from "../reading/test-app.ts";
+import type { TestApps } from "../reading/test-app.ts";
 import { Work } from "../reading/work.ts";
 import type { InodeRow } from "../rows.ts";
 import { sharesAt } from "../shares.ts";
@@ -20,7 +20,10 @@ export function restoresOf(apps: TestApps): Restores {
   return new Restores({ ...apps.parts, newId: () => (++count).toString(16).padStart(32, "0") });
 }
 
-export async function planOf(restores: Restores, request: RestoreRequest): Promise<{ actions: PlanAction[]; summary: PlanSummary }> {
+export async function planOf(
+  restores: Restores,
+  request: RestoreRequest,
+): Promise<{ actions: PlanAction[]; summary: PlanSummary }> {
   const actions: PlanAction[] = [];
   for await (const item of restores.plan(request)) {
     if (item.kind === "summary") return { actions, summary: item.summary };
@@ -37,12 +40,17 @@ export async function executeAll(restores: Restores, request: RestoreRequest): P
 /** An action in a line: `change a/b (content times)`. */
 export function line(action: PlanAction): string {
   const parts = action.parts.length === 0 ? "" : ` (${action.parts.join(" ")})`;
-  const others = action.otherNames.length === 0 ? "" : ` + ${action.otherNames.map((name) => name.toString("latin1")).join(", ")}`;
+  const others =
+    action.otherNames.length === 0 ? "" : ` + ${action.otherNames.map((name) => name.toString("latin1")).join(", ")}`;
   return `${action.kind} ${action.path.toString("latin1")}${parts}${others}`;
 }
 
 /** What a tree is, but for change times, and inode numbers (which hard links show as the first name of the file). */
-export async function describeTree(apps: TestApps, app: OpenApp, place: { share: string; path?: string; at?: Lsn }): Promise<Map<string, string>> {
+export async function describeTree(
+  apps: TestApps,
+  app: OpenApp,
+  place: { share: string; path?: string; at?: Lsn },
+): Promise<Map<string, string>> {
   const { core } = app;
   const at = place.at ?? core.lastLsn;
   const share = sharesAt(core, at).find((row) => row.name === place.share);
@@ -83,8 +91,12 @@ export async function describeTree(apps: TestApps, app: OpenApp, place: { share:
 
 /** Asserts that two trees are equal; the message has only what differs. */
 export function expectSameTree(actual: Map<string, string>, expected: Map<string, string>): void {
-  const paths = [...new Set([...actual.keys(), ...expected.keys()])].filter((path) => actual.get(path) !== expected.get(path));
-  expect(paths.map((path) => `${path}: ${actual.get(path)}`)).toEqual(paths.map((path) => `${path}: ${expected.get(path)}`));
+  const paths = [...new Set([...actual.keys(), ...expected.keys()])].filter(
+    (path) => actual.get(path) !== expected.get(path),
+  );
+  expect(paths.map((path) => `${path}: ${actual.get(path)}`)).toEqual(
+    paths.map((path) => `${path}: ${expected.get(path)}`),
+  );
 }
 
 async function describe(app: OpenApp, row: InodeRow, at: Lsn, work: Work): Promise<string> {
@@ -92,9 +104,18 @@ async function describe(app: OpenApp, row: InodeRow, at: Lsn, work: Work): Promi
   const xattrs = xattrsAt(app.core, row, at).map(({ name, value }) => `${name}=${value.toString("hex")}`);
   const pieces: string[] = [];
   if (isRegular(mode)) {
-    for await (const { offset, bytes } of contentPieces(app.core, row, at, { from: 0n, to: size, work })) pieces.push(`${offset}+${bytes.length}:${crc32(bytes).toString(16)}`);
+    for await (const { offset, bytes } of contentPieces(app.core, row, at, { from: 0n, to: size, work }))
+      pieces.push(`${offset}+${bytes.length}:${crc32(bytes).toString(16)}`);
   }
   const time = (value: { sec: number; nsec: number }): string => `${value.sec}.${value.nsec}`;
-  const plain = [mode.toString(8), uid, gid, rdev, isDirectory(mode) ? 0 : nlink, isDirectory(mode) ? 0n : size, allocatedBytes];
+  const plain = [
+    mode.toString(8),
+    uid,
+    gid,
+    rdev,
+    isDirectory(mode) ? 0 : nlink,
+    isDirectory(mode) ? 0n : size,
+    allocatedBytes,
+  ];
   return [...plain, time(atime), time(mtime), time(btime), target.toString("hex"), ...xattrs, ...pieces].join(" ");
 }

@@ -4,8 +4,8 @@ import { type Dentry, isDirectory, S_IFMT } from "../../domain/inode.ts";
 import { attributesOf } from "../reading/attributes.ts";
 import { type DirectoryName, directoryNames } from "../reading/directory-names.ts";
 import { DirectoryPaths } from "../reading/directory-paths.ts";
-import { joinPath, namesAt } from "../reading/paths.ts";
 import { lastState } from "../reading/last-state.ts";
+import { joinPath, namesAt } from "../reading/paths.ts";
 import { type RowChange, rowChanges } from "../reading/row-changes.ts";
 import type { Work } from "../reading/work.ts";
 import type { InodeRow } from "../rows.ts";
@@ -18,7 +18,12 @@ const LINKED_MAX = 1_000_000;
 const REBORN_MAX = 64;
 
 /** A directory on the way: first its names of the moment, then those that came since. */
-type Frame = { readonly target: TargetDirectory; readonly source: InodeRow; readonly names: Names; phase: "put" | "remove" };
+type Frame = {
+  readonly target: TargetDirectory;
+  readonly source: InodeRow;
+  readonly names: Names;
+  phase: "put" | "remove";
+};
 type Names = AsyncGenerator<readonly DirectoryName[]>;
 /** A directory that goes, with what is in it. */
 type Doomed = { readonly path: Buffer; readonly names: Names };
@@ -63,7 +68,11 @@ export class TreePlanner {
   }
 
   /** Puts back the state of an inode that keeps its number. */
-  async *change(ino: InodeId, source: InodeRow, place: { directory: TargetDirectory; name: Buffer } | { share: TargetDirectory["share"] }): AsyncGenerator<Step> {
+  async *change(
+    ino: InodeId,
+    source: InodeRow,
+    place: { directory: TargetDirectory; name: Buffer } | { share: TargetDirectory["share"] },
+  ): AsyncGenerator<Step> {
     const live = this.#rules.target.core.findInodeAt(ino, this.#rules.target.at);
     if (live === undefined) return;
     const parts = await this.#parts(source, live);
@@ -71,7 +80,10 @@ export class TreePlanner {
     const isNamed = "directory" in place;
     const path = isNamed ? joinPath(place.directory.path, place.name) : NO_BYTES;
     const share = isNamed ? place.directory.share : place.share;
-    yield { action: this.#action("change", { share, path, row: source, parts, live }), change: { kind: "change", ino, source, at: isNamed ? place : undefined } };
+    yield {
+      action: this.#action("change", { share, path, row: source, parts, live }),
+      change: { kind: "change", ino, source, at: isNamed ? place : undefined },
+    };
   }
 
   /** Takes a name away, with what is below it. */
@@ -124,7 +136,8 @@ export class TreePlanner {
       if (source === undefined) continue;
       const found = await this.#putOne(frame.target, name, source);
       if (found.step !== undefined) yield found.step;
-      if (found.replaced !== undefined) yield* this.#goneWith(found.replaced, joinPath(frame.target.path, name), frame.target);
+      if (found.replaced !== undefined)
+        yield* this.#goneWith(found.replaced, joinPath(frame.target.path, name), frame.target);
       if (found.made !== undefined && this.#goesInto(found.made)) directories.push(this.#frame(source, found.made));
     }
     return directories.reverse();
@@ -153,12 +166,21 @@ export class TreePlanner {
     const path = joinPath(directory.path, name);
     const { share } = directory;
     const isDir = isDirectory(source.mode);
-    const made: TargetDirectory | undefined = isDir ? { share, path, before: live?.ino, ino: live?.ino, isRestored: true } : undefined;
+    const made: TargetDirectory | undefined = isDir
+      ? { share, path, before: live?.ino, ino: live?.ino, isRestored: true }
+      : undefined;
     const node = made === undefined ? {} : { made };
-    const describe = (kind: PlanAction["kind"]): PlanAction => this.#action(kind, { share, path, row: source, parts, live });
+    const describe = (kind: PlanAction["kind"]): PlanAction =>
+      this.#action(kind, { share, path, row: source, parts, live });
     if (live !== undefined && existing?.ino === live.ino) {
       if (parts.length === 0) return node;
-      return { ...node, step: { action: describe("change"), change: { kind: "change", ino: live.ino, source, at: { directory, name } } } };
+      return {
+        ...node,
+        step: {
+          action: describe("change"),
+          change: { kind: "change", ino: live.ino, source, at: { directory, name } },
+        },
+      };
     }
     const isLinked = this.#isLinked(source);
     if (wanted.kind === "new" && isLinked && this.#made.size < LINKED_MAX) this.#made.add(source.ino);
@@ -197,7 +219,9 @@ export class TreePlanner {
     if (existing === undefined || (existing.mode & S_IFMT) !== (source.mode & S_IFMT)) return { kind: "new" };
     if (isDirectory(source.mode)) return { kind: "alive", ino: existing.ino };
     const isSameKind = existing.rdev === source.rdev && existing.target.equals(source.target);
-    return isSameKind && existing.nlink === 1 && !this.#isLinked(source) ? { kind: "alive", ino: existing.ino } : { kind: "new" };
+    return isSameKind && existing.nlink === 1 && !this.#isLinked(source)
+      ? { kind: "alive", ino: existing.ino }
+      : { kind: "new" };
   }
 
   /** What of a live inode differs; empty for one of several names that was compared before. */
@@ -212,7 +236,13 @@ export class TreePlanner {
 
   #action(
     kind: PlanAction["kind"],
-    of: { share: PlanAction["share"]; path: Buffer; row: InodeRow; parts: readonly RestoredPart[]; live: InodeRow | undefined },
+    of: {
+      share: PlanAction["share"];
+      path: Buffer;
+      row: InodeRow;
+      parts: readonly RestoredPart[];
+      live: InodeRow | undefined;
+    },
   ): PlanAction {
     const { share, path, row, parts, live } = of;
     const otherNames = live === undefined || parts.length === 0 ? [] : this.#otherNames(live, path);
@@ -278,5 +308,13 @@ function isPart(change: RowChange): change is RowChange & RestoredPart {
 }
 
 function deletion(directory: TargetDirectory, path: Buffer, row: InodeRow): PlanAction {
-  return { kind: "delete", share: directory.share, path, attributes: attributesOf(row), inoThen: 0, parts: [], otherNames: [] };
+  return {
+    kind: "delete",
+    share: directory.share,
+    path,
+    attributes: attributesOf(row),
+    inoThen: 0,
+    parts: [],
+    otherNames: [],
+  };
 }

@@ -5,7 +5,7 @@ import { RECORD_OP } from "../../domain/record-op.ts";
 import type { JournalRecord } from "../../journal/record.ts";
 import { TABLE } from "../keys.ts";
 import { DirectoryPaths } from "../reading/directory-paths.ts";
-import { sharesByRoot, shareLabel } from "../reading/find-share.ts";
+import { shareLabel, sharesByRoot } from "../reading/find-share.ts";
 import { pathText } from "../reading/locate.ts";
 import { joinPath, nameAt } from "../reading/paths.ts";
 import { type ShareRow, sharesAt } from "../shares.ts";
@@ -22,6 +22,7 @@ const BACK_RECORDS = 512;
 
 /** What a record wrote of the live state. */
 type Touched = {
+  readonly lsn: Lsn;
   readonly shares: readonly ShareId[];
   readonly inodes: readonly InodeId[];
   readonly names: readonly { readonly parent: InodeId; readonly name: Buffer }[];
@@ -52,7 +53,16 @@ class UndoPlan {
     const { source, target, limitations, work } = input;
     const wasThere = (ino: InodeId): boolean => (source.core.findInodeAt(ino, source.at)?.nlink ?? 0) > 0;
     // A directory that was there before is named by the restore's records where it was, so it is put there.
-    const rules: Rules = { source, target, identity: "inode", mirror: true, goesInto: "new", mayMove: () => true, isPutElsewhere: wasThere, limitations };
+    const rules: Rules = {
+      source,
+      target,
+      identity: "inode",
+      mirror: true,
+      goesInto: "new",
+      mayMove: () => true,
+      isPutElsewhere: wasThere,
+      limitations,
+    };
     this.#planner = new TreePlanner(rules, work);
     this.#paths = new DirectoryPaths(target.core);
     this.#shares = sharesByRoot(target.core);
@@ -74,11 +84,19 @@ class UndoPlan {
     }
   }
 
-  async *#takeBack({ shares, inodes, names }: Touched): AsyncGenerator<Step> {
+  async *#takeBack({ lsn, shares, inodes, names }: Touched): AsyncGenerator<Step> {
     for (const id of shares) yield* this.#share(id);
     // States first: a directory has the times it had before its names change, and those changes leave its times alone.
     for (const ino of inodes) yield* this.#state(ino);
-    for (const { parent, name } of names) if (parent !== this.#undone.limbo) yield* this.#name(parent, name);
+    for (const { parent, name } of names) {
+      if (parent !== this.#undone.limbo && this.#isFirstTouch(parent, name, lsn)) yield* this.#name(parent, name);
+    }
+  }
+
+  /** A name that the restore first emptied and later filled is put back where it was emptied: in between, its inode may have been moved below it. */
+  #isFirstTouch(parent: InodeId, name: Buffer, lsn: Lsn): boolean {
+    const { core, at } = this.#input.source;
+    return core.dentry(parent, name, at)?.ino === core.dentry(parent, name, (lsn - 1) as Lsn)?.ino;
   }
 
   #isNew(seen: string): boolean {
@@ -112,7 +130,8 @@ class UndoPlan {
     }
     const named = nameAt(target.core, ino, target.at);
     const directory = named === undefined ? undefined : this.#directory(named.parent);
-    if (named !== undefined && directory !== undefined) yield* this.#planner.change(ino, then, { directory, name: named.name });
+    if (named !== undefined && directory !== undefined)
+      yield* this.#planner.change(ino, then, { directory, name: named.name });
   }
 
   async *#name(parent: InodeId, name: Buffer): AsyncGenerator<Step> {
@@ -162,8 +181,11 @@ function touchedBy(record: JournalRecord): Touched {
     if (key[0] === TABLE.SHARE) shares.push(key.subarray(1).toString("hex") as ShareId);
     else if (key[0] === TABLE.INODE) inodes.push(new ByteReader(key, 1).u40() as InodeId);
     else if (key[0] === TABLE.DENTRY) {
-      names.push({ parent: new ByteReader(key, 1).u40() as InodeId, name: Buffer.from(key.subarray(DENTRY_NAME_OFFSET)) });
+      names.push({
+        parent: new ByteReader(key, 1).u40() as InodeId,
+        name: Buffer.from(key.subarray(DENTRY_NAME_OFFSET)),
+      });
     }
   }
-  return { shares, inodes, names };
+  return { lsn: record.lsn, shares, inodes, names };
 }

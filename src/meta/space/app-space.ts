@@ -24,6 +24,8 @@ export class AppSpace {
   floor: FloorRow;
   /** The journal below the floor can't be read: nothing more is collected until the service restarts. */
   blocked = false;
+  /** What an earlier process left of segments that nothing needs any more is looked for once. */
+  isSwept = false;
 
   constructor(app: OpenApp) {
     this.app = app;

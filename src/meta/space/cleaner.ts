@@ -69,6 +69,19 @@ export class Cleaner {
     return true;
   }
 
+  /** Forgets segments of which nothing is left, when this was cut short: one look for each that is gone. */
+  async forgetUnused(): Promise<void> {
+    const { app, uses } = this.#space;
+    const files = new Set(app.journal.segments().map(({ segment }) => segment));
+    for (const [segment, { state }] of [...uses]) {
+      if (state === "gone") await this.#forgetGone(segment);
+      if (state === "gone" || files.has(segment)) continue;
+      const batch = new SpaceBatch(this.#space);
+      batch.use(segment, undefined);
+      batch.commit({ removed: segment });
+    }
+  }
+
   /** Steps 3 and 4, for a segment that is gone or dead. */
   async finish(segment: number, lastLsn: Lsn): Promise<void> {
     const { app } = this.#space;
@@ -230,7 +243,7 @@ function movingOf(segment: number, data: MovedData): Moving {
     ...piece,
     skip: from,
     length: to - from,
-    newSkip: piece.newSkip + (from - piece.skip),
+    newSkip: piece.newSkip,
   }));
   return { segment: data.segment, dataStart: data.dataStart, pieces: sorted([...others, ...parts]) };
 }

@@ -172,7 +172,10 @@ export class SpaceKeeper {
     const { app } = space;
     if (space.floor.floor === 0) return;
     const removable = app.journal.segments().filter(({ segment }) => isRemovable(space, segment));
-    for (const { segment, lastLsn } of removable) await this.#cleaner(space, work).finish(segment, lastLsn);
+    const cleaner = this.#cleaner(space, work);
+    for (const { segment, lastLsn } of removable) await cleaner.finish(segment, lastLsn);
+    if (!space.isSwept) await cleaner.forgetUnused();
+    space.isSwept = true;
     app.core.moments.refresh();
     await releasePins(space, work);
     await this.#collect(space, work);

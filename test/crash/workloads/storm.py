@@ -82,6 +82,8 @@ class Share:
         """Writes to a file and to its node. The kernel makes several requests of a write when it likes: the last of them may be missing in a journal."""
         if self.live:
             written, found = self.run(call, args)
+            if self.power and found is None and written < len(data):
+                raise PowerLost
             check((written, found) == (len(data), None), f"{call.__name__}: found {written}, {found}, wanted {len(data)}")
         done = 0
         while done < len(data):
@@ -226,7 +228,7 @@ def write_open():
         return
     fd, node = rng.choice(open_files)
     overwrite(fd, node, rng.randrange(max(1, min(len(node.data) + 5000, FILE_BYTES_MAX - WRITE_BYTES_MAX))))
-    if rng.random() < 0.1:
+    if rng.random() < 0.04:
         share.sync(fd)
 
 

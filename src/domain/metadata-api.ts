@@ -212,7 +212,9 @@ export type RequestContext = {
 /** What other caches must forget after a change. `excluding` mount made it itself and knows. */
 export type Invalidation =
   | { readonly kind: "inode"; readonly ino: InodeId; readonly data: boolean; readonly excluding: number }
-  | { readonly kind: "entry"; readonly parent: InodeId; readonly name: Buffer; readonly excluding: number };
+  | { readonly kind: "entry"; readonly parent: InodeId; readonly name: Buffer; readonly excluding: number }
+  /** A snapshot of the app came, went or means another moment: a name in the hidden directory of views, which no inode stands for. */
+  | { readonly kind: "snapshot"; readonly name: Buffer; readonly excluding: number };
 
 export interface MetadataApi {
   /**

@@ -79,6 +79,30 @@ export function modeOfAcl(entries: readonly AclEntry[]): { readonly bits: number
   return { bits: (user << 6) | ((mask ?? group) << 3) | other, minimal: entries.length === 3 };
 }
 
+/** Who asks for access: a user with all of his groups. */
+export type Caller = { readonly uid: number; readonly gids: readonly number[] };
+
+/** Whether a file with this owner, mode and access list (undefined: none) gives `caller` all `wanted` permissions (bits of 4 2 1). POSIX.1e section 23.1.5; root is the caller's business. */
+export function grants(
+  file: { readonly uid: number; readonly gid: number; readonly mode: number },
+  entries: readonly AclEntry[] | undefined,
+  { uid, gids }: Caller,
+  wanted: number,
+): boolean {
+  const allows = (permissions: number): boolean => (permissions & wanted) === wanted;
+  if (uid === file.uid) return allows(file.mode >> 6);
+  const list = entries ?? [];
+  const mask = list.find((entry) => entry.tag === MASK)?.permissions ?? 7;
+  const user = list.find((entry) => entry.tag === USER && entry.id === uid);
+  if (user !== undefined) return allows(user.permissions & mask);
+  // With a list the group bits of the mode are its mask, not the group's own.
+  const own = list.find((entry) => entry.tag === GROUP_OBJ)?.permissions ?? file.mode >> 3;
+  const groups = list.filter((entry) => entry.tag === GROUP && gids.includes(entry.id)).map((entry) => entry.permissions);
+  if (gids.includes(file.gid)) groups.push(own);
+  if (groups.length > 0) return groups.some((permissions) => allows(permissions & mask));
+  return allows(file.mode);
+}
+
 /** The list after chmod to `mode`. */
 export function chmodAcl(entries: readonly AclEntry[], mode: number): AclEntry[] {
   const hasMask = entries.some((entry) => entry.tag === MASK);

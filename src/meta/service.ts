@@ -129,13 +129,15 @@ export class MetadataService {
   diskSpace(): DiskSpace {
     const nowMs = this.#options.clock.monotonicMs();
     if (this.#space === undefined || nowMs - this.#space.atMs > DISK_SPACE_MS) {
-      const stat = statfsSync(this.#options.folder, { bigint: true });
-      this.#space = {
-        atMs: nowMs,
-        space: { totalBytes: stat.blocks * stat.bsize, freeBytes: stat.bavail * stat.bsize },
-      };
+      this.#space = { atMs: nowMs, space: this.diskSpaceNow() };
     }
     return this.#space.space;
+  }
+
+  /** As `diskSpace`, asked of the file system now. */
+  diskSpaceNow(): DiskSpace {
+    const stat = statfsSync(this.#options.folder, { bigint: true });
+    return { totalBytes: stat.blocks * stat.bsize, freeBytes: stat.bavail * stat.bsize };
   }
 
   /** Closes all apps, then the catalogue: everything durable and applied. */

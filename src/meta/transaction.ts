@@ -257,6 +257,11 @@ export class Transaction {
     }
   }
 
+  /** Tells mounts that a snapshot's name came or went. */
+  tellSnapshot(name: string): void {
+    this.#invalidations.push({ kind: "snapshot", name: Buffer.from(name, "utf8"), excluding: 0 });
+  }
+
   #tellEntry(parent: InodeId, name: Buffer): void {
     this.#invalidations.push({ kind: "entry", parent, name: Buffer.from(name), excluding: this.context.actor.mountId });
   }

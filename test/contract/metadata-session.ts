@@ -224,6 +224,7 @@ async function told(share: Share, act: () => Promise<unknown>): Promise<string[]
   expect(events.every((event) => event.excluding === share.context().actor.mountId)).toBe(true);
   return events.map((event) => {
     if (event.kind === "entry") return `entry ${event.parent} ${event.name.toString("latin1")}`;
+    if (event.kind === "snapshot") return `snapshot ${event.name.toString("latin1")}`;
     return `inode ${event.ino}${event.data ? " data" : ""}`;
   });
 }

@@ -10,6 +10,7 @@ export function missingInvalidations(wanted: readonly Invalidation[], told: read
   const covers = (event: Invalidation, want: Invalidation): boolean => {
     if (event.excluding !== want.excluding) return false;
     if (event.kind === "inode") return want.kind === "inode" && event.ino === want.ino && (event.data || !want.data);
+    if (event.kind === "snapshot") return false;
     return want.kind === "entry" && event.parent === want.parent && event.name.equals(want.name);
   };
   return wanted.filter((want) => !told.some((event) => covers(event, want)));

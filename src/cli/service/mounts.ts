@@ -5,6 +5,7 @@ import { PAGE_ITEMS_MAX } from "../../domain/admin-call.ts";
 import type { MountApi, MountInfo, MountRequest, MountState } from "../../domain/admin-catalogue.ts";
 import { FsError, TidemarkError } from "../../domain/errors.ts";
 import type { AppId, Lsn, ShareId } from "../../domain/ids.ts";
+import type { ResolvedMoment } from "../../domain/moment.ts";
 import { formatAppRef } from "../../domain/share-path.ts";
 import type { Mounted } from "../../gateway/fuse/mount.ts";
 import type { Notifier } from "../../gateway/fuse/notify.ts";
@@ -12,7 +13,7 @@ import type { FuseLoop } from "../../gateway/fuse/poll-loop.ts";
 import { contextOf, findShareRow } from "../../meta/catalogue-api.ts";
 import type { MountRow } from "../../meta/catalogue-rows.ts";
 import { type OpenApp, SERVICE_CONTEXT } from "../../meta/open-app.ts";
-import { resolveMoment } from "../../meta/reading/time.ts";
+import { resolveMoment, timeOfLsn } from "../../meta/reading/time.ts";
 import type { MetadataService } from "../../meta/service.ts";
 import { type ShareRow, sharesAt } from "../../meta/shares.ts";
 import { ActiveMount } from "./active-mount.ts";
@@ -71,18 +72,15 @@ export class Mounts implements MountApi {
       throw error;
     }
     await service.syncCatalogue();
-    return this.#info(row);
+    return await this.#info(row);
   }
 
   async umount(request: { target: string; lazy: boolean }): Promise<MountInfo> {
     const { service, host } = this.#parts;
     const row = service.catalogue.mounts().find((mount) => mount.target === request.target);
     if (row === undefined)
-      throw new TidemarkError(
-        "NOT_FOUND",
-        `nothing of ours is mounted at "${request.target}": see \`tidemark mount --list\``,
-      );
-    const info = this.#info(row);
+      throw new TidemarkError("NOT_FOUND", `nothing of ours is mounted at "${request.target}": see \`tidemark mount\``);
+    const info = await this.#info(row);
     if (this.#active.has(row.id)) await host.umount(row.target, { lazy: request.lazy });
     if (!request.lazy) await this.#ended(row);
     else service.catalogue.removeMount(row.id, SERVICE_CONTEXT);
@@ -93,7 +91,7 @@ export class Mounts implements MountApi {
   async *listMounts(): AsyncGenerator<readonly MountInfo[]> {
     const rows = this.#parts.service.catalogue.mounts().sort((left, right) => (left.target < right.target ? -1 : 1));
     for (let at = 0; at < rows.length; at += PAGE_ITEMS_MAX)
-      yield rows.slice(at, at + PAGE_ITEMS_MAX).map((row) => this.#info(row));
+      yield await Promise.all(rows.slice(at, at + PAGE_ITEMS_MAX).map((row) => this.#info(row)));
   }
 
   /** Where a share is mounted live, if anywhere. */
@@ -236,16 +234,16 @@ export class Mounts implements MountApi {
     );
   }
 
-  #info(row: MountRow): MountInfo {
+  async #info(row: MountRow): Promise<MountInfo> {
     const name = this.#parts.service.nameOf(row.appId);
-    const { share } = this.#find(row);
+    const { app, share } = this.#find(row);
     const message = this.#down.get(row.id);
     const state: MountState = this.#active.has(row.id) ? "active" : "down";
     return {
       id: row.id,
       share: { id: share.id, name: share.name, app: { id: row.appId, ...name } },
       target: row.target,
-      ...(row.at === undefined ? {} : { at: { lsn: row.at as Lsn, ambiguous: false } }),
+      ...(row.at === undefined ? {} : { at: await describeView(app, row.at as Lsn) }),
       readOnly: row.readOnly,
       persist: row.persist,
       state,
@@ -264,4 +262,10 @@ function syncFileSystem(target: string): Promise<void> {
     child.once("error", (error) => failed(error.message));
     child.once("exit", (code) => (code === 0 ? resolve() : failed(`sync ended with ${code}`)));
   });
+}
+
+/** The moment of a view, with its wall time. */
+async function describeView(app: OpenApp, lsn: Lsn): Promise<ResolvedMoment> {
+  const time = await timeOfLsn(app.core, lsn);
+  return { lsn, ambiguous: false, ...(time === undefined ? {} : { time }) };
 }

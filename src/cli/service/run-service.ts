@@ -9,15 +9,18 @@ import type { SupervisorStatus } from "../../domain/admin-status.ts";
 import { Notifier } from "../../gateway/fuse/notify.ts";
 import { FuseLoop } from "../../gateway/fuse/poll-loop.ts";
 import { DataFolder } from "../../journal/data-folder.ts";
+import { RESERVE_BYTES_DEFAULT, SpaceReserve } from "../../journal/space-reserve.ts";
 import { RocksKv } from "../../kv/rocks-kv.ts";
 import { ApplyWorkerPool } from "../../meta/apply-worker-pool.ts";
 import { CatalogueAdmin } from "../../meta/catalogue-api.ts";
+import type { OpenApp } from "../../meta/open-app.ts";
 import { History } from "../../meta/reading/history.ts";
 import { Reading } from "../../meta/reading/reading.ts";
 import { Snapshots } from "../../meta/reading/snapshots.ts";
 import { SystemTurns } from "../../meta/reading/turns.ts";
 import { Restores } from "../../meta/restore/restores.ts";
 import { MetadataService } from "../../meta/service.ts";
+import { SpaceKeeper } from "../../meta/space/space-keeper.ts";
 import { ADMIN_SOCKET_NAME, AdminServer } from "../../rpc/admin-server.ts";
 import { AlarmLog } from "./alarms.ts";
 import type { MountHost } from "./mount-host.ts";
@@ -72,6 +75,9 @@ export async function runService(options: RunServiceOptions): Promise<RunningSer
     const pool = new ApplyWorkerPool(kv);
     closers.push(() => pool.close());
     const newId = (): string => randomBytes(16).toString("hex");
+    const reserve = new SpaceReserve({ folder: folder.path, clock, log });
+    reserve.take();
+    const space: { keeper?: SpaceKeeper } = {};
     const service = await MetadataService.open({
       folder: folder.path,
       kv,
@@ -79,15 +85,21 @@ export async function runService(options: RunServiceOptions): Promise<RunningSer
       log,
       newId,
       backend: (app) => pool.backend(app),
+      reserve,
+      onNoSpace: () => space.keeper?.kick(),
     });
     closers.push(() => service.close());
+    const keeper = spaceKeeper(options, service, log);
+    space.keeper = keeper;
+    closers.push(() => keeper.stop());
     const notifier = new Notifier(options.host.notificationWriter());
     closers.push(() => notifier.close());
     const loop = new FuseLoop({ clock });
     const mounts = new Mounts({ service, loop, notifier, host: options.host, log, dataFolder: folder.path });
     closers.push(() => mounts.stop());
     await mounts.start();
-    const { api, restores } = adminApi({ options, service, mounts, log, folder });
+    keeper.start();
+    const { api, restores } = adminApi({ options, service, mounts, log, folder, keeper, reserve });
     closers.push(() => restores.close());
     for (const app of service.openApps()) resume(restores, app, log);
     const socketPath = path.join(folder.path, ADMIN_SOCKET_NAME);
@@ -116,9 +128,24 @@ type Parts = {
   readonly mounts: Mounts;
   readonly log: AlarmLog;
   readonly folder: DataFolder;
+  readonly keeper: SpaceKeeper;
+  readonly reserve: SpaceReserve;
 };
 
-function adminApi({ options, service, mounts, log, folder }: Parts): {
+function spaceKeeper(options: RunServiceOptions, service: MetadataService, log: Log): SpaceKeeper {
+  const { historyBytesMax } = options;
+  return new SpaceKeeper({
+    apps: () => service.openApps(),
+    diskSpace: () => service.diskSpaceNow(),
+    clock: options.clock,
+    timers: new SystemTimers(),
+    turns: new SystemTurns(),
+    log,
+    ...(historyBytesMax === undefined ? {} : { historyBytesMax }),
+  });
+}
+
+function adminApi({ options, service, mounts, log, folder, keeper, reserve }: Parts): {
   readonly api: AdminApi;
   readonly restores: Restores;
 } {
@@ -127,7 +154,8 @@ function adminApi({ options, service, mounts, log, folder }: Parts): {
     find: (ref: Parameters<MetadataService["find"]>[0]) => service.find(ref),
     nameOf: (id: Parameters<MetadataService["nameOf"]>[0]) => service.nameOf(id),
   };
-  const parts = { apps, clock, log, turns: new SystemTurns() };
+  const floor = (app: OpenApp) => app.core.moments.floor;
+  const parts = { apps, clock, log, turns: new SystemTurns(), floor };
   const catalogue = new CatalogueAdmin(service, mounts);
   const restores = new Restores({
     ...parts,
@@ -143,9 +171,9 @@ function adminApi({ options, service, mounts, log, folder }: Parts): {
     startedAt: clock.now(),
     supervisor: options.supervisor,
     mountsMessage: mountsMessage(),
-    reserveBytes: () => 0n,
-    historyBytesMax: () => options.historyBytesMax ?? service.diskSpace().totalBytes / 2n,
-    space: () => ({ historyBytes: 0n, reclaimableBytes: 0n }),
+    reserveBytes: () => (reserve.held ? BigInt(RESERVE_BYTES_DEFAULT) : 0n),
+    historyBytesMax: () => keeper.historyBytesMax,
+    space: (app) => keeper.status(app),
   });
   const api = {
     catalogue,

@@ -19,6 +19,7 @@ export type StatusParts = {
   readonly reserveBytes: () => bigint;
   readonly historyBytesMax: () => bigint;
   readonly space: (app: OpenApp) => {
+    readonly liveBytes: bigint;
     readonly historyBytes: bigint;
     readonly reclaimableBytes: bigint;
     readonly oldest?: AppStatus["oldest"];
@@ -88,7 +89,6 @@ export class Status implements StatusApi {
       ...(oldest === undefined ? {} : { oldest }),
       journalBytes: segments.reduce((sum, segment) => sum + BigInt(segment.bytes), 0n),
       segmentCount: segments.length,
-      liveBytes: core.counters.liveBytes,
       ...space,
       inodeCount: core.counters.inodeCount,
       snapshotCount: app.snapshotCount(),

@@ -50,7 +50,10 @@ class RunCursor {
     const { current } = this;
     if (current === undefined) return;
     const { offset, run } = current;
-    if (length >= run.length) return this.#take();
+    if (length >= run.length) {
+      this.#take();
+      return;
+    }
     this.current = {
       offset: offset + BigInt(length),
       run: { ...run, start: run.start + length, length: run.length - length, skip: run.skip + length },

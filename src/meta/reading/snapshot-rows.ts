@@ -64,6 +64,7 @@ export function addSnapshot(
   const { lsn, time } = snapshot.of ?? tx;
   const attributes: SnapshotAttributes = { lsn, time: { sec: time.sec, nsec: time.nsec }, automatic };
   tx.row(key, encodeSince(tx.lsn, encodeJson(attributes)));
+  tx.tellSnapshot(name);
   tx.commit(RECORD_OP.SNAPSHOT_CREATE, encodeJson({ name, lsn, automatic }));
   return { name, ...attributes };
 }
@@ -81,6 +82,7 @@ export function removeSnapshot(core: EngineCore, name: string, context: RequestC
     .u64(tx.lsn)
     .finish();
   tx.row(past, value);
+  tx.tellSnapshot(name);
   tx.commit(RECORD_OP.SNAPSHOT_DELETE, encodeJson({ name, lsn: snapshot.lsn, automatic: snapshot.automatic }), {
     useReserve: true,
   });

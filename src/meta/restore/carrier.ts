@@ -25,12 +25,6 @@ const POSTPONED_MAX = 100_000;
 
 type Put = Change & { readonly kind: "put" };
 
-/** An inode that took a state in a record: whether that changed it, and the data that the record's commit must carry. */
-type Taken = { readonly ino: InodeId; readonly differs: boolean; readonly data: Buffer | undefined };
-
-/** What an inode becomes: the state to put back, and its content if that differs. */
-type NewState = { readonly source: FileThen; readonly content: Content | undefined };
-
 /**
  * Carries out steps in the app as it is now, each as one record (after records of content that nobody sees yet). What a step finds may differ from what was
  * planned, as mounts go on working: it makes of that what the plan wants. A step that has been done changes nothing.
@@ -42,6 +36,7 @@ export class Carrier {
   readonly #context: RequestContext;
   readonly #work: Work;
   readonly #identity: "inode" | "name";
+  readonly #states: StateWriter;
 
   #stepsDone = 0;
   /** Directories that could not be moved yet. */
@@ -61,6 +56,7 @@ export class Carrier {
     this.#context = options.context;
     this.#work = options.work;
     this.#identity = options.identity;
+    this.#states = new StateWriter(options);
   }
 
   /** Carries out step number `index`. Yields at times during a long one. Throws FsError. */
@@ -106,7 +102,7 @@ export class Carrier {
     for (let tries = 1; ; tries++) {
       const wanted = this.#wantedNow(change);
       const live = wanted === undefined ? undefined : this.#core.inode(wanted);
-      const state = yield* this.#newState(change.source, live);
+      const state = yield* this.#states.prepare(change.source, live);
       // Nothing yields from here on: what was looked at must still be so.
       const again = this.#wantedNow(change);
       const isSame = again === wanted && (again === undefined || this.#core.inode(again).since === live?.since);
@@ -167,7 +163,7 @@ export class Carrier {
     const isThere = existing !== undefined && existing.ino === live?.ino;
     const tx = this.#core.begin(this.#context);
     const taken =
-      live === undefined ? this.#addInode(tx, parent.ino, how.state) : this.#applyState(tx, live, how.state);
+      live === undefined ? this.#states.addInode(tx, parent.ino, how.state) : this.#states.apply(tx, live, how.state);
     const { ino, data } = taken;
     if (made !== undefined) made.ino = ino;
     if (isThere && !taken.differs) return;
@@ -178,7 +174,7 @@ export class Carrier {
       if (isDir) tx.put({ ...tx.inode(ino), parent: parent.ino });
       this.#countNames(tx, directory, parent.ino, { entries: 1n, links: isDir ? 1 : 0 });
     }
-    if (change.isLinked && live === undefined) putMadeFor(tx, this.#restore.firstLsn, { then: source.ino, now: ino });
+    if (change.isLinked && live === undefined) putMadeFor(tx, this.#restore.firstLsn, { source: source.ino, made: ino });
     this.#commit(tx, { ino, parent: parent.ino, name, kind: how.kind, index: how.index, data });
   }
 
@@ -202,111 +198,18 @@ export class Carrier {
     tx.tellInode(live.ino, false);
   }
 
-  #addInode(tx: Transaction, parent: InodeId, state: NewState): Taken {
-    const { row, core, at } = state.source;
-    const ino = tx.allocateInode();
-    const isDir = isDirectory(row.mode);
-    const { contentId, data } = this.#content(tx, state.content);
-    let xattrCount = 0;
-    for (const { name, value } of xattrsAt(core, row, at)) xattrCount += tx.putXattr(ino, name, value);
-    tx.put({
-      ...row,
-      ino,
-      since: 0 as Lsn,
-      generation: (tx.lsn % 0xffff_ffff) + 1,
-      nlink: isDir ? 2 : 1,
-      size: isDir ? 0n : row.size,
-      ctime: tx.time,
-      contentId: contentId ?? (0 as ContentId),
-      parent: isDir ? parent : 0,
-      restoredFrom: core === this.#core && !this.#isAlive(row.ino) ? row.ino : 0,
-      xattrCount,
-    });
-    return { ino, data, differs: true };
-  }
-
   // --- state ---------------------------------------------------------------------------------------------------------
-
-  /** Gets the state of an inode ready; `live` is what has it to take it, undefined for a new inode. */
-  async *#newState(row: InodeRow, live: InodeRow | undefined): AsyncGenerator<void, NewState> {
-    const source: FileThen = { ...this.#source, row };
-    if (!isRegular(row.mode)) return { source, content: undefined };
-    if (live !== undefined && (await hasSameContent(source, { core: this.#core, row: live, at: LIVE }, this.#work))) {
-      return { source, content: undefined };
-    }
-    return {
-      source,
-      content: yield* layContent(source, { core: this.#core, context: this.#context, work: this.#work }),
-    };
-  }
-
-  /** Gives a live inode the state, links and change time left aside. */
-  #applyState(tx: Transaction, live: InodeRow, state: NewState): Taken {
-    const { row } = state.source;
-    const xattrs = this.#applyXattrs(tx, live, state.source);
-    const { contentId, data } = this.#content(tx, state.content);
-    const content = contentId === undefined ? {} : { contentId, size: row.size };
-    const allocatedBytes = isRegular(row.mode) ? row.allocatedBytes : live.allocatedBytes;
-    const { mode, uid, gid, rdev, atime, mtime, target } = row;
-    const after = {
-      ...live,
-      ...content,
-      allocatedBytes,
-      mode,
-      uid,
-      gid,
-      rdev,
-      atime,
-      mtime,
-      target,
-      xattrCount: live.xattrCount + xattrs.count,
-    };
-    if (contentId === undefined && !xattrs.differ && hasSameAttributes(live, after))
-      return { ino: live.ino, differs: false, data };
-    tx.put({ ...after, ctime: tx.time });
-    tx.tellInode(live.ino, contentId !== undefined);
-    return { ino: live.ino, differs: true, data };
-  }
-
-  #applyXattrs(
-    tx: Transaction,
-    live: InodeRow,
-    source: FileThen,
-  ): { readonly count: number; readonly differ: boolean } {
-    const before = xattrsAt(this.#core, live, LIVE);
-    const after = xattrsAt(source.core, source.row, source.at);
-    if (hasSameXattrs(before, after)) return { count: 0, differ: false };
-    let count = 0;
-    for (const { name } of before)
-      if (!after.some((xattr) => xattr.name.equals(name))) count += tx.removeXattr(live.ino, name);
-    for (const { name, value } of after) {
-      const same = before.some((xattr) => xattr.name.equals(name) && xattr.value.equals(value));
-      if (!same) count += tx.putXattr(live.ino, name, value);
-    }
-    return { count, differ: true };
-  }
-
-  #content(
-    tx: Transaction,
-    content: Content | undefined,
-  ): { readonly contentId: ContentId | undefined; readonly data: Buffer | undefined } {
-    if (content === undefined) return { contentId: undefined, data: undefined };
-    if (content.kind === "empty") return { contentId: 0 as ContentId, data: undefined };
-    if (content.kind === "laid") return { contentId: content.contentId, data: undefined };
-    const contentId = tx.lsn as number as ContentId;
-    return { contentId, data: addContent(tx, contentId, content).data };
-  }
 
   async *#change(change: Change & { kind: "change" }, index: number): AsyncGenerator<void> {
     for (let tries = 1; ; tries++) {
       if (!this.#isAlive(change.ino)) return;
       const live = this.#core.inode(change.ino);
-      const state = yield* this.#newState(change.source, live);
+      const state = yield* this.#states.prepare(change.source, live);
       if (!this.#isAlive(change.ino)) return;
       const now = this.#core.inode(change.ino);
       if (now.since !== live.since && tries < TRIES_MAX) continue;
       const tx = this.#core.begin(this.#context);
-      const { differs, data } = this.#applyState(tx, now, state);
+      const { differs, data } = this.#states.apply(tx, now, state);
       if (!differs) return;
       const parent = change.at?.directory.ino ?? (0 as const);
       const name = parent === 0 ? NO_BYTES : (change.at?.name ?? NO_BYTES);
@@ -407,18 +310,3 @@ export class Carrier {
 }
 
 const NO_BYTES = Buffer.alloc(0);
-
-function hasSameAttributes(left: InodeRow, right: InodeRow): boolean {
-  return (
-    left.mode === right.mode &&
-    left.uid === right.uid &&
-    left.gid === right.gid &&
-    left.rdev === right.rdev &&
-    left.allocatedBytes === right.allocatedBytes &&
-    left.atime.sec === right.atime.sec &&
-    left.atime.nsec === right.atime.nsec &&
-    left.mtime.sec === right.mtime.sec &&
-    left.mtime.nsec === right.mtime.nsec &&
-    left.target.equals(right.target)
-  );
-}

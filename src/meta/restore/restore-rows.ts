@@ -91,9 +91,9 @@ export function madeFor(core: EngineCore, firstLsn: Lsn, then: InodeId): InodeId
 export function putMadeFor(
   tx: Transaction,
   firstLsn: Lsn,
-  inodes: { readonly then: InodeId; readonly now: InodeId },
+  inodes: { readonly source: InodeId; readonly made: InodeId },
 ): void {
-  tx.row(restoredKey(firstLsn, inodes.then), new ByteWriter(5).u40(inodes.now).finish());
+  tx.row(restoredKey(firstLsn, inodes.source), new ByteWriter(5).u40(inodes.made).finish());
 }
 
 function restoreKey(firstLsn: Lsn): Buffer {

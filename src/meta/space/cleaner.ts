@@ -243,7 +243,7 @@ function movingOf(segment: number, data: MovedData): Moving {
     ...piece,
     skip: from,
     length: to - from,
-    newSkip: piece.newSkip,
+    newSkip: piece.newSkip + (from - piece.skip),
   }));
   return { segment: data.segment, dataStart: data.dataStart, pieces: sorted([...others, ...parts]) };
 }

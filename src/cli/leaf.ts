@@ -49,7 +49,7 @@ async function runFindingNamespace<O>(
     return await run(session, args, options);
   } catch (error) {
     const named = APP_ARGUMENTS.includes(command.registeredArguments[0]?.name() ?? "") ? args[0] : undefined;
-    const full = named === undefined || !isNotFound(error) ? undefined : await findNamespace(session, named);
+    const full = named === undefined || !isAppMissing(error) ? undefined : await findNamespace(session, named);
     if (full === undefined) throw error;
     session.output.note(`note: there is no app of that name in the namespace "${NAMESPACE_DEFAULT}"; this is ${full}`);
     return run(session, [full, ...args.slice(1)], options);
@@ -59,8 +59,8 @@ async function runFindingNamespace<O>(
 /** First arguments that begin with an app's name. */
 const APP_ARGUMENTS: readonly string[] = ["app", "app/share", "path"];
 
-function isNotFound(error: unknown): boolean {
-  return error instanceof TidemarkError && error.code === "NOT_FOUND";
+function isAppMissing(error: unknown): boolean {
+  return error instanceof TidemarkError && error.code === "NOT_FOUND" && error.data["missing"] === "app";
 }
 
 function fullName(command: Command): string {

@@ -97,7 +97,9 @@ export function grants(
   if (user !== undefined) return allows(user.permissions & mask);
   // With a list the group bits of the mode are its mask, not the group's own.
   const own = list.find((entry) => entry.tag === GROUP_OBJ)?.permissions ?? file.mode >> 3;
-  const groups = list.filter((entry) => entry.tag === GROUP && gids.includes(entry.id)).map((entry) => entry.permissions);
+  const groups = list
+    .filter((entry) => entry.tag === GROUP && gids.includes(entry.id))
+    .map((entry) => entry.permissions);
   if (gids.includes(file.gid)) groups.push(own);
   if (groups.length > 0) return groups.some((permissions) => allows(permissions & mask));
   return allows(file.mode);

@@ -8,6 +8,12 @@ import type { Counters } from "./counters.ts";
 
 type Waiting = { readonly resolve: (applied: Applied) => void; readonly reject: (error: Error) => void };
 
+/**
+ * The worker's heap for what is young, in MiB. A batch is dead when it is written, so a larger one only keeps more garbage: measured, 100 MiB of memory less than
+ * with Node's default, and the same speed.
+ */
+const YOUNG_MEBIBYTES = 12;
+
 /** The apply worker of a service, shared by its apps. If the thread dies, what waits and what comes is refused, and the appliers raise the alarm. */
 export class ApplyWorkerPool {
   readonly #worker: Worker;
@@ -18,7 +24,11 @@ export class ApplyWorkerPool {
   constructor(kv: KvStore) {
     const share = present(kv.share(), "a shareable KV");
     const file = new URL("./apply-worker.ts", import.meta.url);
-    this.#worker = new Worker(file, { workerData: { kv: share.handle }, transferList: share.transferList });
+    this.#worker = new Worker(file, {
+      workerData: { kv: share.handle },
+      transferList: share.transferList,
+      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MEBIBYTES },
+    });
     this.#worker.unref();
     this.#worker.on("message", (reply: ApplyReply) => this.#answered(reply));
     this.#worker.on("error", (error: Error) => this.#died(error));

@@ -189,7 +189,7 @@ export class CatalogueAdmin implements CatalogueApi {
     if (target === undefined) return;
     throw new TidemarkError(
       "FAILED_PRECONDITION",
-      `share "${row.name}/${share.name}" is mounted at ${target}: unmount it first`,
+      `share "${formatAppRef({ namespace: row.namespace, name: row.name })}/${share.name}" is mounted at ${target}: unmount it first`,
     );
   }
 
@@ -220,7 +220,9 @@ export function findShareRow(shares: readonly ShareRow[], ref: ShareRef): ShareR
 
 function only<T extends { readonly id: string; readonly name: string }>(found: readonly T[], what: string): T {
   const [first, second] = found;
-  if (first === undefined) throw new TidemarkError("NOT_FOUND", `there is no deleted ${what}`);
+  if (first === undefined) {
+    throw new TidemarkError("NOT_FOUND", `there is no deleted ${what}`, { data: { missing: what.split(" ")[0] ?? "" } });
+  }
   if (second === undefined) return first;
   const names = found.map((item) => `${item.name}@${item.id.slice(0, 8)}`).join(", ");
   throw new TidemarkError("FAILED_PRECONDITION", `several deleted ones are called ${what}: name one of ${names}`);

@@ -27,6 +27,10 @@ export type MountRow = {
   readonly persist: boolean;
   readonly allowSuid: boolean;
   readonly allowDevices: boolean;
+  /** Views are read by users through this mount, so its kernel asks for each open. Set when it is made: it can't be changed later. */
+  readonly asksOpens?: boolean;
+  /** Unmounted while in use (`umount --lazy`): no path leads there any more, but what is open is served until it is closed. */
+  readonly detached?: boolean;
   readonly since: Timestamp;
 };
 

@@ -83,7 +83,9 @@ export class Catalogue {
       .filter((app) => app.deletedAt !== undefined)
       .map((app) => `${app.name}@${app.id.slice(0, 8)}`);
     const hint = deleted.length === 0 ? "see `tidemark app list`" : `deleted ones of that name: ${deleted.join(", ")}`;
-    throw new TidemarkError("NOT_FOUND", `there is no app "${formatAppRef(ref)}": ${hint}`);
+    throw new TidemarkError("NOT_FOUND", `there is no app "${formatAppRef(ref)}": ${hint}`, {
+      data: { missing: "app" },
+    });
   }
 
   createApp(app: Omit<AppRow, "slot" | "createdAt">, context: RequestContext): AppRow {
@@ -156,6 +158,17 @@ export class Catalogue {
     this.#nextMount = id + 1;
     this.#mounts.set(id, row);
     return row;
+  }
+
+  /** A mount that has left its place but is still used: it stays until it ends, also across a restart, and is never made again. */
+  detachMount(id: MountId, context: RequestContext): void {
+    const row = this.#mounts.get(id);
+    if (row === undefined) return;
+    const detached = { ...row, persist: false, detached: true };
+    const tx = this.#core.begin(context);
+    tx.row(mountKey(id), encodeJson(detached));
+    tx.commit(RECORD_OP.UMOUNT, encodeJson(detached), { useReserve: true });
+    this.#mounts.set(id, detached);
   }
 
   removeMount(id: MountId, context: RequestContext): void {

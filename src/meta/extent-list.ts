@@ -36,28 +36,30 @@ export class ExtentList {
       if (extent.segment !== 0) this.#extents.push(extent);
       return;
     }
-    this.cut(extent.start, extent.start + extent.length);
-    if (extent.segment !== 0) this.#extents.splice(this.#firstAtOrAfter(extent.start), 0, extent);
+    this.#replace(extent.start, extent.start + extent.length, extent.segment === 0 ? undefined : extent);
   }
 
   /** Makes [from, to) a hole. */
   cut(from: number, to: number): void {
-    if (from >= to) return;
+    if (from < to) this.#replace(from, to, undefined);
+  }
+
+  /** Puts `by` (or a hole) in place of [from, to), moving what is behind at most once: a file of many pieces is written to at random. */
+  #replace(from: number, to: number, by: Extent | undefined): void {
+    const extents = this.#extents;
     const first = this.#firstEndingAfter(from);
-    const touched: Extent[] = [];
     let end = first;
-    while (end < this.#extents.length && (this.#extents[end] as Extent).start < to) {
-      touched.push(this.#extents[end] as Extent);
-      end++;
+    while (end < extents.length && (extents[end] as Extent).start < to) end++;
+    const before = extents[first];
+    const after = extents[end - 1];
+    const put: Extent[] = [];
+    if (end > first && before !== undefined && before.start < from) put.push({ ...before, length: from - before.start });
+    if (by !== undefined) put.push(by);
+    if (end > first && after !== undefined && after.start + after.length > to) {
+      put.push(slice(after, to, after.start + after.length));
     }
-    if (touched.length === 0) return;
-    const kept: Extent[] = [];
-    for (const extent of touched) {
-      if (extent.start < from) kept.push({ ...extent, length: from - extent.start });
-      const extentEnd = extent.start + extent.length;
-      if (extentEnd > to) kept.push(slice(extent, to, extentEnd));
-    }
-    this.#extents.splice(first, end - first, ...kept);
+    if (put.length === end - first) for (const [index, extent] of put.entries()) extents[first + index] = extent;
+    else extents.splice(first, end - first, ...put);
   }
 
   /** The runs of [from, to) in order, holes included: together exactly that range. */
@@ -83,17 +85,6 @@ export class ExtentList {
       const middle = (low + high) >>> 1;
       const extent = this.#extents[middle] as Extent;
       if (extent.start + extent.length <= position) low = middle + 1;
-      else high = middle;
-    }
-    return low;
-  }
-
-  #firstAtOrAfter(position: number): number {
-    let low = 0;
-    let high = this.#extents.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if ((this.#extents[middle] as Extent).start < position) low = middle + 1;
       else high = middle;
     }
     return low;

@@ -76,7 +76,8 @@ export class OpenApp {
     const bare = new RowStore({ kv, slot, appliedLsn: 0 as Lsn });
     const appliedRow = bare.get(plainKey(TABLE.APPLIED));
     const applied = appliedRow === undefined ? { lsn: 0, counters: emptyCounters() } : decodeApplied(appliedRow);
-    const store = new RowStore({ kv, slot, appliedLsn: applied.lsn as Lsn });
+    const keepsRows = options.backend === undefined;
+    const store = new RowStore({ kv, slot, appliedLsn: applied.lsn as Lsn, keepsRows });
     const core = new EngineCore({
       store,
       clock,

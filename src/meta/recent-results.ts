@@ -9,21 +9,31 @@ const RECENT_MAX = 8192;
 
 /** The duplicate table: results of the last mutations by (mount, unique), consulted only for re-sent requests. */
 export class RecentResults {
-  #young = new Map<string, RecentResult>();
-  #old = new Map<string, RecentResult>();
+  #young: Generation = new Map();
+  #old: Generation = new Map();
+  #count = 0;
 
   /** Remembers the result of a request; `unique` 0 is none. */
   remember(mountId: number, unique: number, op: number, detail: Buffer): void {
     if (unique === 0) return;
-    if (this.#young.size >= RECENT_MAX) {
+    if (this.#count >= RECENT_MAX) {
       this.#old = this.#young;
       this.#young = new Map();
+      this.#count = 0;
     }
-    this.#young.set(`${mountId}:${unique}`, { op, detail });
+    let mount = this.#young.get(mountId);
+    if (mount === undefined) {
+      mount = new Map();
+      this.#young.set(mountId, mount);
+    }
+    mount.set(unique, { op, detail });
+    this.#count++;
   }
 
   find(mountId: number, unique: number): RecentResult | undefined {
-    const key = `${mountId}:${unique}`;
-    return this.#young.get(key) ?? this.#old.get(key);
+    return this.#young.get(mountId)?.get(unique) ?? this.#old.get(mountId)?.get(unique);
   }
 }
+
+/** By mount, then by the request's number. */
+type Generation = Map<number, Map<number, RecentResult>>;

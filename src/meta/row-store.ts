@@ -2,6 +2,7 @@ import { assert } from "../base/assert.ts";
 import type { Lsn } from "../domain/ids.ts";
 import type { RowOp } from "../journal/record.ts";
 import { KV_READ_ROWS_MAX, type KvStore } from "../kv/kv-store.ts";
+import { SortedKeys } from "../kv/sorted-keys.ts";
 
 /**
  * The rows of one app: the KV, which holds everything up to the applied LSN, and over it the overlay, which holds the rows of
@@ -21,17 +22,33 @@ export type RowRange = {
   readonly limit: number;
 };
 
-type Entry = { value: Buffer | null; lsn: number };
+/** A pending row. Replaced by a newer record of its key in place: `lsn` is that of the last one, and `DROPPED` once the row has left. */
+type Entry = { readonly text: string; readonly table: PendingTable; value: Buffer | null; lsn: number; orderNumber: number };
 
-/** Pending rows of one table: points in a map; order is made when a range asks for it. */
-type PendingTable = { readonly rows: Map<string, Entry>; sorted: string[]; unsorted: string[]; stale: number };
+/**
+ * Pending rows of one table: points in a map. The order of keys is made when a range first asks for it and kept up from then on, until
+ * the table is empty or nobody asks any more; `orderNumber` counts how often, and an entry with that number is in `order`, the others are in `unordered`.
+ */
+type PendingTable = {
+  readonly rows: Map<string, Entry>;
+  order: SortedKeys | undefined;
+  orderNumber: number;
+  unordered: Entry[];
+};
 
 type PendingRecord = {
   readonly lsn: number;
-  readonly keys: readonly string[];
+  readonly entries: readonly Entry[];
   readonly rows: readonly RowOp[];
   readonly bytes: number;
 };
+
+const DROPPED = Number.POSITIVE_INFINITY;
+
+/** New rows of an ordered table that no range asked for: above this, and above the rows there are, the order is given up. */
+const UNORDERED_MAX = 4096;
+
+const NO_ROWS: readonly RowOp[] = [];
 
 /** Estimated memory of a pending row beside its bytes: string, map slot, entry, queue slot. */
 const ROW_OVERHEAD_BYTES = 200;
@@ -39,14 +56,22 @@ const ROW_OVERHEAD_BYTES = 200;
 export class RowStore {
   readonly #kv: KvStore;
   readonly #slot: Buffer;
+  readonly #keepsRows: boolean;
   readonly #tables = new Map<number, PendingTable>();
   #queue: PendingRecord[] = [];
   #queueHead = 0;
   #pendingBytes = 0;
   #appliedLsn: Lsn;
 
-  constructor(options: { readonly kv: KvStore; readonly slot: number; readonly appliedLsn: Lsn }) {
+  /** `keepsRows: false`: nobody calls `pendingUpTo`, the rows are applied from the journal. */
+  constructor(options: {
+    readonly kv: KvStore;
+    readonly slot: number;
+    readonly appliedLsn: Lsn;
+    readonly keepsRows?: boolean;
+  }) {
     this.#kv = options.kv;
+    this.#keepsRows = options.keepsRows ?? true;
     this.#slot = slotPrefix(options.slot);
     this.#appliedLsn = options.appliedLsn;
   }
@@ -73,24 +98,27 @@ export class RowStore {
 
   /** Up to `limit` rows with gte ≤ key < lt in order, or in reverse. Both bounds must be of one table. */
   range(range: RowRange): Row[] {
-    const pending = this.#pendingIn(range);
+    const nextPending = this.#pendingIn(range);
+    let pending = nextPending();
     const rows: Row[] = [];
     const reverse = range.reverse ?? false;
     let gte = this.#kvKey(range.gte);
     let lt = this.#kvKey(range.lt);
-    let next = 0;
     for (;;) {
       const wanted = Math.min(range.limit - rows.length, KV_READ_ROWS_MAX);
       const batch = this.#kv.rangeSync({ gte, lt, reverse, limit: wanted });
       for (const stored of batch) {
         const key = Buffer.from(stored.key.buffer, stored.key.byteOffset + 4, stored.key.length - 4);
-        const text = key.toString("latin1");
-        while (next < pending.length && comesBefore(pending[next] as string, text, reverse)) {
-          this.#emit(rows, pending[next++] as string);
+        const text = pending === undefined ? "" : key.toString("latin1");
+        while (pending !== undefined && comesBefore(pending, text, reverse)) {
+          this.#emit(rows, pending);
+          pending = nextPending();
           if (rows.length === range.limit) return rows;
         }
-        if (next < pending.length && pending[next] === text) this.#emit(rows, pending[next++] as string);
-        else rows.push({ key, value: asBuffer(stored.value) });
+        if (pending !== undefined && pending === text) {
+          this.#emit(rows, pending);
+          pending = nextPending();
+        } else rows.push({ key, value: asBuffer(stored.value) });
         if (rows.length === range.limit) return rows;
       }
       const last = batch.at(-1);
@@ -98,34 +126,36 @@ export class RowStore {
       if (reverse) lt = asBuffer(last.key);
       else gte = Buffer.concat([last.key, ZERO]);
     }
-    while (next < pending.length && rows.length < range.limit) this.#emit(rows, pending[next++] as string);
+    for (; pending !== undefined && rows.length < range.limit; pending = nextPending()) this.#emit(rows, pending);
     return rows;
   }
 
   /** Makes the rows of the record `lsn` visible. */
   add(lsn: Lsn, rows: readonly RowOp[]): void {
-    const keys: string[] = [];
+    const entries: Entry[] = [];
     let bytes = 0;
     for (const row of rows) {
       const text = row.key.toString("latin1");
       const table = this.#table(row.key.readUInt8(0));
-      const entry = table.rows.get(text);
+      let entry = table.rows.get(text);
       if (entry === undefined) {
-        table.rows.set(text, { value: row.value, lsn });
-        table.unsorted.push(text);
+        entry = { text, table, value: row.value, lsn, orderNumber: 0 };
+        table.rows.set(text, entry);
+        if (table.order !== undefined) addUnordered(table, entry);
       } else {
         entry.value = row.value;
         entry.lsn = lsn;
       }
-      keys.push(text);
+      entries.push(entry);
       bytes += ROW_OVERHEAD_BYTES + 2 * text.length + (row.value?.length ?? 0);
     }
-    this.#queue.push({ lsn, keys, rows, bytes });
+    this.#queue.push({ lsn, entries, rows: this.#keepsRows ? rows : NO_ROWS, bytes });
     this.#pendingBytes += bytes;
   }
 
   /** Rows of records up to `limit` that are not applied yet, oldest first: what an in-process applier writes. At most `recordsMax` records. */
   pendingUpTo(limit: Lsn, recordsMax: number): { readonly lsn: Lsn; readonly rows: readonly RowOp[] }[] {
+    assert(this.#keepsRows, "rows are not kept");
     const records: { lsn: Lsn; rows: readonly RowOp[] }[] = [];
     for (let at = this.#queueHead; at < this.#queue.length && records.length < recordsMax; at++) {
       const record = this.#queue[at] as PendingRecord;
@@ -144,24 +174,11 @@ export class RowStore {
       if (record.lsn > lsn) break;
       this.#queueHead++;
       this.#pendingBytes -= record.bytes;
-      for (const text of record.keys) this.#drop(text, lsn);
+      for (const entry of record.entries) if (entry.lsn <= lsn) drop(entry);
     }
     if (this.#queueHead > 1024 && this.#queueHead * 2 > this.#queue.length) {
       this.#queue = this.#queue.slice(this.#queueHead);
       this.#queueHead = 0;
-    }
-  }
-
-  #drop(text: string, lsn: number): void {
-    const table = this.#table(text.charCodeAt(0));
-    const entry = table.rows.get(text);
-    if (entry === undefined || entry.lsn > lsn) return;
-    table.rows.delete(text);
-    table.stale++;
-    if (table.rows.size === 0) {
-      table.sorted = [];
-      table.unsorted = [];
-      table.stale = 0;
     }
   }
 
@@ -170,21 +187,24 @@ export class RowStore {
     if (value !== null && value !== undefined) rows.push({ key: Buffer.from(text, "latin1"), value });
   }
 
-  /** Keys of pending rows inside the range, in its direction; rows dropped meanwhile may still be among them, `#emit` skips those. */
-  #pendingIn(range: RowRange): string[] {
+  /** Gives the keys of pending rows inside the range, one after the other, in its direction. */
+  #pendingIn(range: RowRange): () => string | undefined {
     const table = this.#tables.get(range.gte.readUInt8(0));
-    if (table === undefined || table.rows.size === 0) return [];
-    sortTable(table);
-    const from = lowerBound(table.sorted, range.gte.toString("latin1"));
-    const to = lowerBound(table.sorted, range.lt.toString("latin1"));
-    const keys = table.sorted.slice(from, to).filter((text) => table.rows.has(text));
-    return range.reverse ? keys.reverse() : keys;
+    if (table === undefined || table.rows.size === 0) return nothing;
+    const order = orderOf(table);
+    const from = range.gte.toString("latin1");
+    const to = range.lt.toString("latin1");
+    const keys = range.reverse ? order.descending(to, false) : order.ascending(from, true);
+    return () => {
+      const text = keys.next().value ?? undefined;
+      return text === undefined || text < from || text >= to ? undefined : text;
+    };
   }
 
   #table(byte: number): PendingTable {
     let table = this.#tables.get(byte);
     if (table === undefined) {
-      table = { rows: new Map(), sorted: [], unsorted: [], stale: 0 };
+      table = { rows: new Map(), order: undefined, orderNumber: 0, unordered: [] };
       this.#tables.set(byte, table);
     }
     return table;
@@ -215,38 +235,47 @@ function comesBefore(left: string, right: string, reverse: boolean): boolean {
   return reverse ? left > right : left < right;
 }
 
-/** Latin-1 strings compare by code unit, which is the byte order of the keys. */
-function lowerBound(sorted: readonly string[], text: string): number {
-  let low = 0;
-  let high = sorted.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if ((sorted[middle] as string) < text) low = middle + 1;
-    else high = middle;
-  }
-  return low;
+function nothing(): undefined {
+  return undefined;
 }
 
-function sortTable(table: PendingTable): void {
-  if (table.unsorted.length === 0 && table.stale * 2 <= table.sorted.length) return;
-  const added = table.unsorted.sort(compareText);
-  const merged: string[] = [];
-  let left = 0;
-  let right = 0;
-  let last: string | undefined;
-  while (left < table.sorted.length || right < added.length) {
-    const a = table.sorted[left];
-    const b = added[right];
-    const text = (b === undefined || (a !== undefined && a <= b) ? table.sorted[left++] : added[right++]) as string;
-    // A key dropped and added again stands in both lists: keep one.
-    if (text !== last && table.rows.has(text)) merged.push(text);
-    last = text;
-  }
-  table.sorted = merged;
-  table.unsorted = [];
-  table.stale = 0;
+/** The KV has the row. */
+function drop(entry: Entry): void {
+  const { table, text } = entry;
+  entry.lsn = DROPPED;
+  table.rows.delete(text);
+  if (table.order === undefined) return;
+  if (table.rows.size === 0) forgetOrder(table);
+  else if (entry.orderNumber === table.orderNumber) table.order.remove(text);
 }
 
-function compareText(left: string, right: string): number {
-  return left < right ? -1 : left > right ? 1 : 0;
+function addUnordered(table: PendingTable, entry: Entry): void {
+  table.unordered.push(entry);
+  if (table.unordered.length > Math.max(UNORDERED_MAX, table.rows.size)) forgetOrder(table);
+}
+
+function forgetOrder(table: PendingTable): void {
+  table.order = undefined;
+  table.unordered = [];
+}
+
+/** The keys in order. Latin-1 strings compare by code unit, which is the byte order of the keys. */
+function orderOf(table: PendingTable): SortedKeys {
+  let { order } = table;
+  if (order === undefined) {
+    order = new SortedKeys();
+    table.order = order;
+    table.orderNumber++;
+    table.unordered = [...table.rows.values()];
+  }
+  if (table.unordered.length === 0) return order;
+  // In order, neighbours go into the same run.
+  const added = table.unordered.sort((left, right) => (left.text < right.text ? -1 : left.text > right.text ? 1 : 0));
+  table.unordered = [];
+  for (const entry of added) {
+    if (entry.lsn === DROPPED) continue;
+    entry.orderNumber = table.orderNumber;
+    order.add(entry.text);
+  }
+  return order;
 }

@@ -22,6 +22,7 @@ const file = { ...uploads, path: Buffer.from("a/b.txt") };
 const requests: [string, string, unknown][] = [
   ["app create prod:shop --label tier=web --label a=", "createApp", { ...app, labels: { tier: "web", a: "" } }],
   ["app create shop --namespace prod", "createApp", { ...app, labels: {} }],
+  ["app create --label tier=web --namespace prod shop", "createApp", { ...app, labels: { tier: "web" } }],
   ["app list", "listApps", { deleted: "without" }],
   [
     "app list --deleted --namespace prod --label a=b",

@@ -1,12 +1,42 @@
-import { readFileSync, statSync } from "node:fs";
+import { mkdirSync, readFileSync, statSync } from "node:fs";
+import path from "node:path";
+import { SystemClock } from "../../src/base/clock.ts";
+import { AdminClient } from "../../src/rpc/admin-client.ts";
+import { ADMIN_SOCKET_NAME } from "../../src/rpc/admin-server.ts";
 import { TestService } from "../e2e/fixture.ts";
+import { run } from "../e2e/run.ts";
 import { until } from "./until.ts";
 
 /** What the service logs when it serves: its pid is in it. */
 const SERVING = /^.*"msg":"serving".*$/gm;
 
-/** A real service whose processes are killed. */
+const APP = { namespace: "default", name: "shop" };
+const SHARE = { app: APP, share: { name: "files" } };
+
+/** A real service whose processes are killed. It is told what to do without the CLI: starting that costs more than most of what is tested here. */
 export class CrashService extends TestService {
+  readonly #targets = new Set<string>();
+
+  /** Starts it, and makes and mounts the share "shop/files". Answers the mount point. */
+  async begin(): Promise<string> {
+    await this.start();
+    await this.#ask(async (client) => {
+      await client.catalogue.createApp({ ...APP, labels: {} });
+      await client.catalogue.createShare({ app: APP, name: SHARE.share.name, views: "root" });
+    });
+    return await this.mountShare();
+  }
+
+  /** Mounts the share at a directory of the scratch folder. */
+  async mountShare(name = "mnt"): Promise<string> {
+    const target = path.join(this.folder, name);
+    mkdirSync(target, { recursive: true });
+    this.#targets.add(target);
+    const options = { readOnly: false, persist: false, allowSuid: false, allowDevices: false };
+    await this.#ask((client) => client.mounts.mount({ ...SHARE, target, at: { kind: "now" }, ...options }));
+    return target;
+  }
+
   /** Process ids of the services that served so far, in order. */
   get servedPids(): number[] {
     return (this.log.match(SERVING) ?? []).map((line) => (JSON.parse(line) as { pid: number }).pid);
@@ -20,6 +50,21 @@ export class CrashService extends TestService {
     process.kill(pid, "SIGKILL");
     await until(() => this.servedPids.length > before.length, "the service was not started again");
     return atNs;
+  }
+
+  override async dispose(): Promise<void> {
+    await this.stop();
+    for (const target of this.#targets) await run("umount", ["-l", target], { anyStatus: true });
+    await super.dispose();
+  }
+
+  async #ask(ask: (client: AdminClient) => Promise<unknown>): Promise<void> {
+    const client = new AdminClient({ socketPath: path.join(this.dataFolder, ADMIN_SOCKET_NAME), clock: new SystemClock() });
+    try {
+      await ask(client);
+    } finally {
+      client.close();
+    }
   }
 }
 

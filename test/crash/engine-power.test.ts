@@ -32,9 +32,10 @@ class EngineProcess {
   synced = 0;
   readonly #child: ChildProcess;
   readonly #closed: Promise<void>;
+  #stderr = "";
 
   constructor(folder: string, seed: number) {
-    this.#child = spawn(process.execPath, [CHILD, folder, String(seed), String(STEPS)], { stdio: ["ignore", "pipe", "ignore"] });
+    this.#child = spawn(process.execPath, [CHILD, folder, String(seed), String(STEPS)], { stdio: ["ignore", "pipe", "pipe"] });
     const { stdout } = this.#child;
     if (stdout === null) throw new Error("no stdout");
     createInterface({ input: stdout }).on("line", (line) => {
@@ -42,7 +43,16 @@ class EngineProcess {
       if (what === "synced") this.synced = Math.max(this.synced, Number(lsn));
       if (what === "acknowledged") this.acknowledged = Number(lsn);
     });
+    this.#child.stderr?.setEncoding("utf8").on("data", (text: string) => {
+      this.#stderr += text;
+    });
     this.#closed = new Promise((resolve) => this.#child.once("close", () => resolve()));
+  }
+
+  /** Throws when it has ended: only a cut may end it. */
+  checkRuns(): void {
+    const { exitCode, signalCode } = this.#child;
+    if (exitCode !== null || signalCode !== null) throw new Error(`the engine ended with ${exitCode ?? signalCode}: ${this.#stderr}`);
   }
 
   /** Resolves when it is gone and everything it said is here. */
@@ -94,7 +104,10 @@ describe.skipIf(skipped)("power cuts under an engine", { timeout: roundsTimeoutM
       const process = new EngineProcess(folder, seed);
       child = process;
       const enough = 2 + Math.floor(random() * RECORDS_MAX);
-      await until(() => process.acknowledged >= enough, "the engine makes no progress");
+      await until(() => {
+        process.checkRuns();
+        return process.acknowledged >= enough;
+      }, `the engine makes no progress, seed ${seed}`);
       disk.cutPower(random() < 0.3 ? SHUTDOWN_LOG_WRITTEN : SHUTDOWN_NOTHING_WRITTEN);
       await process.kill();
       await disk.restore();

@@ -37,10 +37,7 @@ describe.skipIf(skipped)("kill -9 of the service under load", { timeout: roundsT
   /** A service with a share mounted, and the workloads at work on it. */
   const begin = async (seed: number, programs: readonly string[]): Promise<string> => {
     service = new CrashService();
-    await service.start();
-    await service.cli("app", "create", "shop");
-    await service.cli("share", "create", "shop/files");
-    const mount = await service.mount("shop/files", "mnt");
+    const mount = await service.begin();
     await shell(`tar -C ${REPOSITORY} -cf ${service.folder}/archive.tar src/meta src/gateway node_modules/@grpc node_modules/@types/node`);
     workloads = programs.map((program) => startWorkload(program, mount, seed));
     return mount;
@@ -65,7 +62,7 @@ describe.skipIf(skipped)("kill -9 of the service under load", { timeout: roundsT
     await service.stop();
     await expectEachRequestOnce(service.dataFolder);
     await service.start();
-    await service.mount("shop/files", "mnt");
+    await service.mountShare();
     expect(await factsOf(mount)).toBe(before);
     await run("python3", ["-B", VERIFY, `${mount}/storm`, `${service.folder}/manifest`]);
     expect(service.log).not.toContain("a defect");

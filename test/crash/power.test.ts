@@ -61,10 +61,7 @@ describe.skipIf(skipped)("power cuts under load", { timeout: roundsTimeoutMs(120
     const random = seededRandom(testSeed("power"));
     disk = new LoopDisk(DISK_BYTES);
     service = new CrashService({ dataFolder: path.join(disk.mountPoint, "data") });
-    await service.start();
-    await service.cli("app", "create", "shop");
-    await service.cli("share", "create", "shop/files");
-    const mount = await service.mount("shop/files", "mnt");
+    const mount = await service.begin();
     const all: Storm[] = [];
     const sums = { acknowledged: 0, synced: 0, kept: 0 };
     for (let round = 0; round < ROUNDS; round++) {
@@ -78,7 +75,7 @@ describe.skipIf(skipped)("power cuts under load", { timeout: roundsTimeoutMs(120
       await loseAndRestorePower(mount, SHUTDOWN_MODES[Math.floor(random() * SHUTDOWN_MODES.length)] ?? SHUTDOWN_NOTHING_WRITTEN);
       const kept = await recordsByProcess(service.dataFolder);
       await service.start();
-      await service.mount("shop/files", "mnt");
+      await service.mountShare();
       for (const storm of storms) {
         const { acknowledged, kept: found } = await expectPrefix(mount, storm, kept.get(storm.workload.fact("pid")) ?? []);
         sums.acknowledged += acknowledged;

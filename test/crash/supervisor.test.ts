@@ -16,10 +16,7 @@ describe.skipIf(skipped)("kill -9 of the supervisor", { timeout: 120_000 }, () =
 
   beforeEach(async () => {
     service = new CrashService();
-    await service.start();
-    await service.cli("app", "create", "shop");
-    await service.cli("share", "create", "shop/files");
-    mount = await service.mount("shop/files", "mnt");
+    mount = await service.begin();
   });
   afterEach(async () => {
     const { dataFolder } = service;
@@ -47,7 +44,7 @@ describe.skipIf(skipped)("kill -9 of the supervisor", { timeout: 120_000 }, () =
     expect(status.service.supervisor.state).toBe("lost");
     expect((await service.cli("status")).stdout).toContain("lost");
     // It still mounts and unmounts by itself.
-    const second = await service.mount("shop/files", "second");
+    const second = await service.mountShare("second");
     expect(readFileSync(`${second}/new`, "utf8")).toBe("made after");
     await service.umount(second);
 
@@ -55,7 +52,7 @@ describe.skipIf(skipped)("kill -9 of the supervisor", { timeout: 120_000 }, () =
     await until(() => !isAlive(pid), "the service did not stop");
     expect(mountAt(readMountTable(), mount)).toBeUndefined();
     await service.start();
-    await service.mount("shop/files", "mnt");
+    await service.mountShare();
     expect(readFileSync(`${mount}/open`, "utf8")).toBe("written after");
     expect(readFileSync(`${mount}/new`, "utf8")).toBe("made after");
     expect((await service.json<StatusJson>("status")).service.supervisor.state).toBe("running");
@@ -69,7 +66,7 @@ describe.skipIf(skipped)("kill -9 of the supervisor", { timeout: 120_000 }, () =
     await service.start();
     expect(mountAt(readMountTable(), mount)).toBeUndefined();
     expect(readdirSync(mount)).toEqual([]);
-    await service.mount("shop/files", "mnt");
+    await service.mountShare();
     expect(readFileSync(`${mount}/kept`, "utf8")).toBe("kept");
   });
 

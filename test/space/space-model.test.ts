@@ -7,8 +7,8 @@ import { stepsOf } from "./space-steps.ts";
 const STEPS = Number(process.env["SPACE_OPS"] ?? 2500);
 const SEED = Number(process.env["SEED"] ?? Math.floor(Math.random() * 2 ** 32));
 
-const SEGMENT_BYTES = 64 * 1024;
-const HISTORY_BYTES = 128 * 1024;
+const SEGMENT_BYTES = Number(process.env["SPACE_SEGMENT"] ?? 64 * 1024);
+const HISTORY_BYTES = 2 * SEGMENT_BYTES;
 
 for (const interrupts of [false, true]) {
   const how = interrupts ? "when collections are cut short" : "and bytes are given back";

@@ -140,7 +140,9 @@ async function findApp(session: Session, app: AppRef): Promise<AppInfo> {
     (each) => each.name === app.name && (app.id === undefined || each.id.startsWith(app.id)),
   );
   if (found === undefined)
-    throw new TidemarkError("NOT_FOUND", `there is no app ${formatAppRef(app)}; see tidemark app list`);
+    throw new TidemarkError("NOT_FOUND", `there is no app "${formatAppRef(app)}": see \`tidemark app list\``, {
+      data: { missing: "app" },
+    });
   return found;
 }
 

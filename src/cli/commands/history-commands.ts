@@ -90,8 +90,12 @@ function range(session: Session, options: { since?: string; until?: string }): {
 
 function recordPath(record: LogRecord): string {
   const share = record.share?.name ?? "";
-  const path = record.path.length === 0 ? share : `${share}/${textFromBytes(record.path)}`;
-  return record.newPath === undefined ? path : `${path} → ${share}/${textFromBytes(record.newPath)}`;
+  const path = inShare(share, record.path);
+  return record.newPath === undefined ? path : `${path} → ${inShare(share, record.newPath)}`;
+}
+
+function inShare(share: string, path: Uint8Array): string {
+  return path.length === 0 ? share : `${share}/${textFromBytes(path)}`;
 }
 
 function operationStyle(record: LogRecord): Style | undefined {
@@ -122,7 +126,7 @@ async function history(
     },
     { title: "MODE", human: (v) => (v.absent ? "" : formatMode(v.attributes.mode)) },
     { title: "BY", human: (v) => formatActor(v.actor) },
-    { title: "PATH", human: (v) => textFromBytes(v.path) },
+    { title: "PATH", human: (v) => (v.path.length === 0 ? "." : textFromBytes(v.path)) },
   ];
   await session.output.list(columns, pages, { empty: "No versions in that time." });
   return undefined;
@@ -170,6 +174,6 @@ function diffSize({ before, after }: DiffEntry): string {
 }
 
 function diffPath(entry: DiffEntry): string {
-  const path = `${entry.share.name}/${textFromBytes(entry.path)}`;
-  return entry.pathBefore === undefined ? path : `${entry.share.name}/${textFromBytes(entry.pathBefore)} → ${path}`;
+  const path = inShare(entry.share.name, entry.path);
+  return entry.pathBefore === undefined ? path : `${inShare(entry.share.name, entry.pathBefore)} → ${path}`;
 }

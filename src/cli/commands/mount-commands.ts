@@ -2,7 +2,7 @@ import type { Command } from "commander";
 import type { MountInfo } from "../../domain/admin-catalogue.ts";
 import { TidemarkError } from "../../domain/errors.ts";
 import { body, type CommandContext } from "../leaf.ts";
-import type { Column } from "../output/output.ts";
+import type { Column, Style } from "../output/output.ts";
 import type { Session } from "../session.ts";
 import { needed, parseShare } from "./arguments.ts";
 import { sharePath } from "./share-commands.ts";
@@ -40,13 +40,26 @@ export function addMountCommands(program: Command, context: CommandContext): voi
       .description("end a mount, and that it is mounted again at the next start")
       .option("--lazy", "even while files are open on it: they can be used until they are closed"),
     context,
-    async (session, [directory], options) => {
-      const request = { target: session.machinePath(needed(directory)), lazy: options.lazy === true };
-      const ended = await (await session.api()).mounts.umount(request, session.callOptions);
-      await session.output.done(ended, `Unmounted ${sharePath(ended.share)} from ${ended.target}.`);
-      return undefined;
-    },
+    umount,
   );
+}
+
+async function umount(
+  session: Session,
+  [directory]: readonly string[],
+  options: { lazy?: boolean },
+): Promise<undefined> {
+  const request = { target: session.machinePath(needed(directory)), lazy: options.lazy === true };
+  try {
+    const ended = await (await session.api()).mounts.umount(request, session.callOptions);
+    const open = request.lazy ? " What is open on it can be used until it is closed." : "";
+    await session.output.done(ended, `Unmounted ${sharePath(ended.share)} from ${ended.target}.${open}`);
+    return undefined;
+  } catch (error) {
+    if (error instanceof TidemarkError && /is busy/.test(error.message))
+      session.output.note(`note: "fuser -vm ${request.target}" shows who uses it; --lazy unmounts it all the same`);
+    throw error;
+  }
 }
 
 async function mount(
@@ -88,7 +101,7 @@ export function mountColumns(session: Session): Column<MountInfo>[] {
   return [
     { title: "MOUNT", human: (each) => each.target, style: () => "bold" },
     { title: "SHARE", human: (each) => sharePath(each.share) },
-    { title: "STATE", human: (each) => each.state, style: (each) => (each.state === "active" ? "green" : "red") },
+    { title: "STATE", human: (each) => each.state, style: stateStyle },
     {
       title: "OPTIONS",
       human: (each) => [each.readOnly ? "ro" : "rw", ...(each.persist ? ["persist"] : [])].join(","),
@@ -96,6 +109,11 @@ export function mountColumns(session: Session): Column<MountInfo>[] {
     { title: "AS OF", human: (each) => (each.at === undefined ? "" : describeMoment(session, each.at)) },
     { title: "", human: (each) => each.message ?? "" },
   ];
+}
+
+function stateStyle({ state }: MountInfo): Style {
+  if (state === "active") return "green";
+  return state === "down" ? "red" : "yellow";
 }
 
 async function listMounts(session: Session): Promise<undefined> {

@@ -70,8 +70,10 @@ async function restore(
     // Loaded only here: it brings koffi.
     const { restoreOutside } = await import("../outside/restore-outside.ts");
     const target = session.machinePath(options.to);
+    const source = parseSharePath(needed(path));
+    if (source.share === undefined) throw wholeAppElsewhere(needed(path));
     return restoreOutside(session, {
-      source: parsePlace(needed(path)),
+      source,
       at,
       target,
       dryRun,
@@ -87,8 +89,14 @@ async function restore(
   }
   const mode = options.keepNewer === true ? "overlay" : "mirror";
   const source = parseSharePath(needed(path));
+  if (source.share === undefined && options.to !== undefined) throw wholeAppElsewhere(needed(path));
   const target = options.to === undefined ? {} : { target: parsePlace(options.to) };
   return restoreInside(session, { request: { kind: "restore", source, at, ...target, mode }, dryRun, yes });
+}
+
+function wholeAppElsewhere(app: string): TidemarkError {
+  const message = `a whole app goes back in place only: with --to, restore its shares one by one, as ${app}/SHARE`;
+  return new TidemarkError("INVALID_ARGUMENT", message);
 }
 
 /** A path of this machine starts with "/", or with "." so that it can't be an app. */

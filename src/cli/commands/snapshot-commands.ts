@@ -1,9 +1,10 @@
 import type { Command } from "commander";
 import type { SnapshotInfo } from "../../domain/admin-catalogue.ts";
-import { formatUtcTime } from "../../domain/moment.ts";
+import { formatUtcTime, parseMoment } from "../../domain/moment.ts";
 import { parseAppRef } from "../../domain/share-path.ts";
 import { body, type CommandContext } from "../leaf.ts";
 import type { Column } from "../output/output.ts";
+import type { Session } from "../session.ts";
 import { needed } from "./arguments.ts";
 
 /** tidemark snapshot ... */
@@ -18,7 +19,10 @@ export function addSnapshotCommands(program: Command, context: CommandContext): 
     async (session, [app, name], options) => {
       const request = { app: parseAppRef(needed(app)), name: needed(name), syncMounts: options.sync === true };
       const made = await (await session.api()).snapshots.createSnapshot(request, session.callOptions);
-      await session.output.done(made, `Snapshot ${made.name} is lsn:${made.lsn}. Read it with --at ${made.name}`);
+      await session.output.done(
+        made,
+        `Snapshot ${made.name} is lsn:${made.lsn}. Read it with --at ${momentOf(session, made.name)}`,
+      );
       return undefined;
     },
   );
@@ -54,4 +58,10 @@ export function addSnapshotCommands(program: Command, context: CommandContext): 
       return undefined;
     },
   );
+}
+
+/** How a snapshot is named as a moment: bare, unless that means something else. */
+function momentOf({ environment }: Session, name: string): string {
+  const { moment } = parseMoment(name, { now: environment.clock.now(), zone: environment.zone });
+  return moment.kind === "snapshot" ? name : `snap:${name}`;
 }

@@ -1,19 +1,26 @@
+import { unreachable } from "../../base/assert.ts";
+import { compareTimestamps } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
-import { LIVE, type Lsn } from "../../domain/ids.ts";
+import { type InodeId, LIVE, type Lsn } from "../../domain/ids.ts";
 import type { Invalidation } from "../../domain/metadata-api.ts";
 import { parseUtcTime } from "../../domain/moment.ts";
 import { isSnapshotName } from "../../domain/names.ts";
 import type { ConnectionProblem, FuseConnection } from "../../gateway/fuse/connection.ts";
 import type { Mounted } from "../../gateway/fuse/mount.ts";
 import type { Notifier } from "../../gateway/fuse/notify.ts";
+import type { Notification } from "../../gateway/fuse/notify-codec.ts";
 import type { FuseLoop } from "../../gateway/fuse/poll-loop.ts";
+import { Appends } from "../../gateway/vfs/appends.ts";
+import { VIEWS_SLOT } from "../../gateway/vfs/context.ts";
 import { vfsOperations } from "../../gateway/vfs/vfs.ts";
+import { VIEWS_INO } from "../../gateway/vfs/views-directory.ts";
 import type { MountRow } from "../../meta/catalogue-rows.ts";
 import { plainKey, prefixEnd, TABLE } from "../../meta/keys.ts";
 import type { OpenApp } from "../../meta/open-app.ts";
 import { resolveMoment } from "../../meta/reading/time.ts";
 import type { MetadataService } from "../../meta/service.ts";
 import type { ShareRow } from "../../meta/shares.ts";
+import { supplementaryGroups } from "./process-groups.ts";
 
 export type ActiveMountParts = {
   readonly service: MetadataService;
@@ -25,7 +32,14 @@ export type ActiveMountParts = {
   readonly row: MountRow;
   readonly mounted: Mounted;
   readonly onEnd: () => void;
+  /** Who may look into `.tidemark` by the share's option as it is now. */
+  readonly views: () => ShareRow["views"];
 };
+
+/** How old an answer about the share's option may be: it is needed for every look at the past. */
+const VIEWS_OPTION_MS = 1000;
+
+const ALL_DATA = { offset: 0n, length: 0n };
 
 /** Snapshot names shown in a listing of `.tidemark`. */
 const SNAPSHOTS_LISTED_MAX = 10_000;
@@ -37,12 +51,15 @@ export class ActiveMount {
   readonly connection: FuseConnection;
   readonly #parts: ActiveMountParts;
   readonly #unsubscribe: () => void;
+  readonly #appends: Appends;
+  #views: { readonly atMs: number; readonly value: ShareRow["views"] } | undefined;
 
   constructor(parts: ActiveMountParts) {
     this.#parts = parts;
     this.row = parts.row;
     this.mounted = parts.mounted;
     const { loop, mounted, onEnd } = parts;
+    this.#appends = new Appends({ resumed: mounted.resume !== undefined });
     this.connection = loop.add({
       fd: mounted.fd,
       negotiated: mounted.negotiated,
@@ -73,7 +90,11 @@ export class ActiveMount {
       root: share.root,
       at: row.at ?? LIVE,
       readOnly: row.readOnly,
-      views: share.views,
+      views: () => this.#viewsNow(),
+      asksOpens: row.asksOpens ?? false,
+      groupsOf: supplementaryGroups,
+      appends: this.#appends,
+      misplaced: (ino) => this.#tellInode(ino, true),
       slots: {
         slotOf: (lsn) => service.viewSlot(app.id, lsn),
         lsnOf: (slot) => service.catalogue.lsnOf(app.id, slot),
@@ -82,19 +103,52 @@ export class ActiveMount {
     });
   }
 
-  #invalidate(invalidation: Invalidation): void {
-    const { row, share, notifier, mounted } = this.#parts;
-    if (invalidation.excluding === row.id) return;
-    const { fd } = mounted;
-    const number = (ino: number): number => (ino === share.root ? 1 : ino);
-    // Nobody waits here: an answer must never wait for its own mount's kernel, and a full queue is waited for by whoever makes many changes.
-    if (invalidation.kind === "inode") {
-      const data = invalidation.data ? { offset: 0n, length: 0n } : undefined;
-      void notifier.notify({ kind: "inode", fd, slot: 0, ino: number(invalidation.ino), data });
-      return;
+  /** The share's option; a mount whose kernel does not ask for opens lets only root in. */
+  #viewsNow(): ShareRow["views"] {
+    const nowMs = this.#parts.service.clock.monotonicMs();
+    if (this.#views === undefined || nowMs - this.#views.atMs >= VIEWS_OPTION_MS) {
+      this.#views = { atMs: nowMs, value: this.#parts.views() };
     }
-    const { parent, name } = invalidation;
-    void notifier.notify({ kind: "entry", fd, slot: 0, parentIno: number(parent), name, expireOnly: false });
+    return this.#views.value;
+  }
+
+  #invalidate(invalidation: Invalidation): void {
+    if (invalidation.excluding === this.row.id) return;
+    switch (invalidation.kind) {
+      case "inode":
+        if (invalidation.data) this.#appends.changedElsewhere(invalidation.ino);
+        this.#tellInode(invalidation.ino, invalidation.data);
+        break;
+      case "entry":
+        this.#tellEntry({ slot: 0, parentIno: this.#number(invalidation.parent) }, invalidation.name);
+        // A name the kernel has not looked up may all the same be missing in a listing it keeps.
+        this.#tellInode(invalidation.parent, true);
+        break;
+      case "snapshot":
+        this.#tellEntry({ slot: VIEWS_SLOT, parentIno: VIEWS_INO }, invalidation.name);
+        this.#tell({ kind: "inode", fd: this.mounted.fd, slot: VIEWS_SLOT, ino: VIEWS_INO, data: ALL_DATA });
+        break;
+      default:
+        unreachable(invalidation);
+    }
+  }
+
+  #tellInode(ino: InodeId, data: boolean): void {
+    const { fd } = this.mounted;
+    this.#tell({ kind: "inode", fd, slot: 0, ino: this.#number(ino), data: data ? ALL_DATA : undefined });
+  }
+
+  #tellEntry(parent: { readonly slot: number; readonly parentIno: number }, name: Buffer): void {
+    this.#tell({ kind: "entry", fd: this.mounted.fd, ...parent, name, expireOnly: false });
+  }
+
+  /** Nobody waits here: an answer must never wait for its own mount's kernel, and a full queue is waited for by whoever makes many changes. */
+  #tell(notification: Notification): void {
+    void this.#parts.notifier.notify(notification);
+  }
+
+  #number(ino: InodeId): number {
+    return ino === this.#parts.share.root ? 1 : ino;
   }
 
   #problem(problem: ConnectionProblem): void {
@@ -113,10 +167,11 @@ export class ActiveMount {
   }
 }
 
-/** What a name inside `.tidemark` means: a snapshot, or an absolute time in UTC. */
+/** What a name inside `.tidemark` means: a snapshot, or an absolute time in UTC. A time to come is nothing yet: a view never changes. */
 function findMoment(app: OpenApp, name: string): Promise<Lsn | undefined> | undefined {
   const time = parseUtcTime(name);
   if (time === undefined && !isSnapshotName(name)) return undefined;
+  if (time !== undefined && compareTimestamps(time, app.core.clock.now()) > 0) return undefined;
   const moment = time === undefined ? ({ kind: "snapshot", name } as const) : ({ kind: "time", time } as const);
   return resolveMoment(app.core, moment).then(
     (resolved) => (resolved.lsn === 0 ? undefined : resolved.lsn),

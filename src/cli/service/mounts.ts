@@ -63,7 +63,8 @@ export class Mounts implements MountApi {
     if (at === undefined) this.#refuseDeleted(app, share);
     const { target, persist, allowSuid, allowDevices } = request;
     const readOnly = request.readOnly || at !== undefined;
-    const draft = { appId: app.id, shareId: share.id, target, readOnly, persist, allowSuid, allowDevices };
+    const asksOpens = at === undefined && share.views === "users";
+    const draft = { appId: app.id, shareId: share.id, target, readOnly, persist, allowSuid, allowDevices, asksOpens };
     const row = service.catalogue.addMount(at === undefined ? draft : { ...draft, at }, contextOf(options));
     try {
       await this.#make(row);
@@ -77,13 +78,13 @@ export class Mounts implements MountApi {
 
   async umount(request: { target: string; lazy: boolean }): Promise<MountInfo> {
     const { service, host } = this.#parts;
-    const row = service.catalogue.mounts().find((mount) => mount.target === request.target);
+    const row = this.#attached().find((mount) => mount.target === request.target);
     if (row === undefined)
       throw new TidemarkError("NOT_FOUND", `nothing of ours is mounted at "${request.target}": see \`tidemark mount\``);
     const info = await this.#info(row);
     if (this.#active.has(row.id)) await host.umount(row.target, { lazy: request.lazy });
-    if (!request.lazy) await this.#ended(row);
-    else service.catalogue.removeMount(row.id, SERVICE_CONTEXT);
+    if (request.lazy && this.#active.has(row.id)) service.catalogue.detachMount(row.id, SERVICE_CONTEXT);
+    else await this.#ended(row);
     await service.syncCatalogue();
     return { ...info, state: "stopping" };
   }
@@ -96,7 +97,7 @@ export class Mounts implements MountApi {
 
   /** Where a share is mounted live, if anywhere. */
   shareMounted(appId: AppId, shareId: ShareId): string | undefined {
-    const rows = this.#parts.service.catalogue.mounts();
+    const rows = this.#attached();
     return rows.find((row) => row.appId === appId && row.shareId === shareId && row.at === undefined)?.target;
   }
 
@@ -105,7 +106,7 @@ export class Mounts implements MountApi {
    * for our answers, and this process must not wait for itself.
    */
   async writeBack(appId: AppId): Promise<void> {
-    const rows = [...this.#active.values()].map(({ row }) => row);
+    const rows = this.#attached().filter((row) => this.#active.has(row.id));
     const live = rows.filter((row) => row.appId === appId && row.at === undefined && !row.readOnly);
     await Promise.all(live.map((row) => syncFileSystem(row.target)));
   }
@@ -117,17 +118,19 @@ export class Mounts implements MountApi {
 
   /** Shares of an app with a live mount. */
   mountedShares(appId: AppId): ReadonlySet<ShareId> {
-    const rows = this.#parts.service.catalogue.mounts();
+    const rows = this.#attached();
     return new Set(rows.filter((row) => row.appId === appId && row.at === undefined).map((row) => row.shareId));
   }
 
   /** Ends all mounts, those in use lazily. Persistent ones are remembered. */
   async stop(): Promise<void> {
     this.#stopping = true;
+    const attached = new Set(this.#attached().map((row) => row.id));
     for (const { row } of [...this.#active.values()]) {
-      await this.#parts.host.umount(row.target, { lazy: true }).catch((error: unknown) => {
-        this.#parts.log.error("cannot unmount", { target: row.target, error: String(error) });
-      });
+      if (attached.has(row.id))
+        await this.#parts.host.umount(row.target, { lazy: true }).catch((error: unknown) => {
+          this.#parts.log.error("cannot unmount", { target: row.target, error: String(error) });
+        });
       await this.#ended(row);
     }
   }
@@ -137,12 +140,18 @@ export class Mounts implements MountApi {
     for (const active of this.#active.values()) await active.stop();
   }
 
+  /** Mounts that a path leads to. */
+  #attached(): MountRow[] {
+    return this.#parts.service.catalogue.mounts().filter((row) => row.detached !== true);
+  }
+
   async #again(row: MountRow): Promise<void> {
     const { service, log } = this.#parts;
     service.catalogue.removeMount(row.id, SERVICE_CONTEXT);
     if (!row.persist) return;
     const { id: _id, since: _since, ...draft } = row;
-    const next = service.catalogue.addMount(draft, SERVICE_CONTEXT);
+    const asksOpens = row.at === undefined && this.#viewsOf(row) === "users";
+    const next = service.catalogue.addMount({ ...draft, asksOpens }, SERVICE_CONTEXT);
     try {
       await this.#make(next);
     } catch (error) {
@@ -176,7 +185,15 @@ export class Mounts implements MountApi {
         this.#parts.log.error("a mount's end failed", { target: row.target, error: String(error) }),
       );
     };
-    this.#active.set(row.id, new ActiveMount({ ...this.#parts, app, share, row, mounted, onEnd }));
+    const parts = { ...this.#parts, app, share, row, mounted, onEnd, views: () => this.#viewsOf(row) };
+    this.#active.set(row.id, new ActiveMount(parts));
+  }
+
+  /** Who may look at the past of a mount's share now. */
+  #viewsOf(row: MountRow): ShareRow["views"] {
+    const app = this.#parts.service.get(row.appId);
+    const shares = app === undefined ? [] : sharesAt(app.core, app.core.lastLsn);
+    return shares.find((share) => share.id === row.shareId)?.views ?? "off";
   }
 
   /** A mount is gone: everything that was kept for it goes too. Once. */
@@ -238,7 +255,8 @@ export class Mounts implements MountApi {
     const name = this.#parts.service.nameOf(row.appId);
     const { app, share } = this.#find(row);
     const message = this.#down.get(row.id);
-    const state: MountState = this.#active.has(row.id) ? "active" : "down";
+    const served: MountState = row.detached === true ? "stopping" : "active";
+    const state: MountState = this.#active.has(row.id) ? served : "down";
     return {
       id: row.id,
       share: { id: share.id, name: share.name, app: { id: row.appId, ...name } },

@@ -2,6 +2,8 @@ import { FsError } from "../../domain/errors.ts";
 import { type InodeId, LIVE, type Lsn, type MountId } from "../../domain/ids.ts";
 import type { MetadataApi, RequestContext } from "../../domain/metadata-api.ts";
 import type { RequestHeader } from "../fuse/frame.ts";
+import type { Appends } from "./appends.ts";
+import { ViewPermissions } from "./view-permissions.ts";
 
 /** Moments that node ids name: a slot stands for one LSN for ever, so that node ids stay right over a restart. */
 export interface ViewSlots {
@@ -27,8 +29,15 @@ export type VfsOptions = {
   /** `LIVE`, or the moment this mount is a view of. */
   readonly at: Lsn;
   readonly readOnly: boolean;
-  /** Who may look into `.tidemark`. A mount that is itself a view has none. */
-  readonly views: "off" | "root" | "users";
+  /** Who may look into `.tidemark` now. A mount that is itself a view has none. */
+  readonly views: () => "off" | "root" | "users";
+  /** Each open is asked for, so that it can be checked: for shares whose views users may read. Fixed as long as the mount lives: the kernel never unlearns ENOSYS. */
+  readonly asksOpens: boolean;
+  /** Groups of the process (or thread) `pid` beside its own one; none if it is not known. */
+  readonly groupsOf: (pid: number) => readonly number[];
+  /** A file's end is not where the kernel of this mount thinks: it has to forget what it cached. */
+  readonly misplaced: (ino: InodeId) => void;
+  readonly appends: Appends;
   readonly slots: ViewSlots;
   readonly moments: Moments;
 };
@@ -47,10 +56,12 @@ export type Node = { readonly ino: InodeId; readonly at: Lsn; readonly slot: num
 export class VfsContext {
   readonly options: VfsOptions;
   readonly api: MetadataApi;
+  readonly permissions: ViewPermissions;
 
   constructor(options: VfsOptions) {
     this.options = options;
     this.api = options.api;
+    this.permissions = new ViewPermissions(this);
   }
 
   /** The node a request is about. Throws ESTALE for a slot that does not exist. */
@@ -83,7 +94,7 @@ export class VfsContext {
   }
 
   get hasViews(): boolean {
-    return this.options.views !== "off" && this.options.at === LIVE;
+    return this.options.at === LIVE && this.options.views() !== "off";
   }
 
   context(header: RequestHeader): RequestContext {

@@ -4,10 +4,12 @@ import { isDirectory, S_IFDIR } from "../../domain/inode.ts";
 import type { ReplyMap } from "../../domain/metadata-api.ts";
 import { ENTRY_OUT_BYTES } from "../fuse/attribute-codec.ts";
 import type { DirectoryBuffer, ReaddirRequest } from "../fuse/directory-codec.ts";
+import { FOPEN } from "../fuse/file-codec.ts";
 import type { FuseOperations } from "../fuse/operations.ts";
 import type { Reply } from "../fuse/reply.ts";
 import { type Node, type VfsContext, whenDone } from "./context.ts";
 import { attributesOf, validityOf } from "./validity.ts";
+import { MAY_READ } from "./view-permissions.ts";
 import type { ViewsDirectory } from "./views-directory.ts";
 
 /** Cookies of "." and ".."; the engine's are 16 and above. */
@@ -17,18 +19,37 @@ const DOTS_COOKIE = 2n;
 /** Space that a usual entry takes: what is asked of the engine is a little more than what fits. */
 const ENTRY_BYTES_MIN = 32;
 
+/** The kernel may keep a listing until it is told otherwise. */
+const OPENDIR_FLAGS = FOPEN.KEEP_CACHE | FOPEN.CACHE_DIR;
+
 /**
- * Listing. There is no `opendir`: ENOSYS lets the kernel open directories without asking and keep listings (FUSE_NO_OPENDIR_SUPPORT), since
+ * Listing. There is usually no `opendir`: ENOSYS lets the kernel open directories without asking and keep listings (FUSE_NO_OPENDIR_SUPPORT), since
  * cookies need no state.
  */
 export function directoryOperations(vfs: VfsContext, views: ViewsDirectory): FuseOperations {
-  return {
+  const listing: FuseOperations = {
     readdir: (request, reply) => list(vfs, views, request, reply, false),
     readdirplus: (request, reply) => list(vfs, views, request, reply, true),
   };
+  if (!vfs.options.asksOpens) return listing;
+  return {
+    ...listing,
+    opendir: (request, reply) => {
+      const { header } = request;
+      if (!vfs.isViews(header.slot)) vfs.permissions.check(vfs.node(header.slot, header.ino), header, MAY_READ);
+      reply.opened(0, OPENDIR_FLAGS);
+    },
+    releasedir: (_request, reply) => reply.ok(),
+  };
 }
 
-function list(vfs: VfsContext, views: ViewsDirectory, request: ReaddirRequest, reply: Reply, plus: boolean): void | Promise<void> {
+function list(
+  vfs: VfsContext,
+  views: ViewsDirectory,
+  request: ReaddirRequest,
+  reply: Reply,
+  plus: boolean,
+): void | Promise<void> {
   const { header, cookie } = request;
   if (vfs.isViews(header.slot)) return views.readdir(request, reply, plus);
   const node = vfs.node(header.slot, header.ino);
@@ -36,10 +57,14 @@ function list(vfs: VfsContext, views: ViewsDirectory, request: ReaddirRequest, r
   const from = cookie <= DOTS_COOKIE ? 0n : cookie;
   const context = vfs.context(header);
   const dots = cookie < DOTS_COOKIE ? parentOf(vfs, node, context) : undefined;
-  const result = vfs.api.execute({ op: "readdir", ino: node.ino, cookie: from, entriesMax, plus, at: node.at }, context);
+  const result = vfs.api.execute(
+    { op: "readdir", ino: node.ino, cookie: from, entriesMax, plus, at: node.at },
+    context,
+  );
   return whenDone(result, (listing) => {
     const buffer = reply.directory(request.sizeBytes);
-    if (dots === undefined || addDots(vfs, buffer, { node, parent: dots, cookie, plus })) addEntries(vfs, buffer, node, listing, plus);
+    if (dots === undefined || addDots(vfs, buffer, { node, parent: dots, cookie, plus }))
+      addEntries(vfs, buffer, node, listing, plus);
     reply.directoryDone();
   });
 }
@@ -67,8 +92,14 @@ function addDots(vfs: VfsContext, buffer: DirectoryBuffer, dots: Dots): boolean 
   return true;
 }
 
-function addEntries(vfs: VfsContext, buffer: DirectoryBuffer, node: Node, listing: ReplyMap["readdir"], plus: boolean): void {
-  const validity = validityOf(node.slot);
+function addEntries(
+  vfs: VfsContext,
+  buffer: DirectoryBuffer,
+  node: Node,
+  listing: ReplyMap["readdir"],
+  plus: boolean,
+): void {
+  const validity = validityOf(node.slot, vfs.options);
   for (const entry of listing.entries) {
     const number = vfs.numberOf(entry.ino);
     const item = { name: entry.name, slot: node.slot, ino: number, type: entry.type, cookie: entry.cookie };

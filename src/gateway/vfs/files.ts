@@ -1,5 +1,5 @@
 import { FsError } from "../../domain/errors.ts";
-import { LIVE, NAME_BYTES_MAX } from "../../domain/ids.ts";
+import { type InodeId, LIVE, NAME_BYTES_MAX } from "../../domain/ids.ts";
 import type { SetAttributes } from "../../domain/metadata-api.ts";
 import type * as attributes from "../fuse/attribute-codec.ts";
 import type * as codec from "../fuse/file-codec.ts";
@@ -7,20 +7,29 @@ import type { PlainRequest } from "../fuse/misc-codec.ts";
 import type { FuseOperations } from "../fuse/operations.ts";
 import type { Reply } from "../fuse/reply.ts";
 import { type VfsContext, whenDone } from "./context.ts";
+import { OPEN_FLAGS } from "./namespace.ts";
 import { attributesOf, validityOf } from "./validity.ts";
+import { MAY_EXECUTE, MAY_READ } from "./view-permissions.ts";
 import type { ViewsDirectory } from "./views-directory.ts";
 
 const ENOTTY = 25;
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 
+/** open(2) flags (asm-generic/fcntl.h), and the kernel's own FMODE_EXEC, which it passes on. */
+const O_ACCMODE = 3;
+const O_APPEND = 0o2000;
+const O_DIRECT = 0o40000;
+const FMODE_EXEC = 0x20;
+
 /**
- * Attributes and content. There is no `open`: answering it ENOSYS once makes the kernel open and close without asking (FUSE_NO_OPEN_SUPPORT). Handles
- * carry no state here, orphans end at FORGET, and locks are the kernel's, so nothing is lost by not knowing; O_TRUNC comes as SETATTR, since
+ * Attributes and content. There is usually no `open`: answering it ENOSYS once makes the kernel open and close without asking (FUSE_NO_OPEN_SUPPORT).
+ * Handles carry no state here, orphans end at FORGET, and locks are the kernel's, so nothing is lost by not knowing; O_TRUNC comes as SETATTR, since
  * FUSE_ATOMIC_O_TRUNC is not negotiated.
  */
 export function fileOperations(vfs: VfsContext, views: ViewsDirectory): FuseOperations {
   return {
+    ...(vfs.options.asksOpens ? { open: (request: codec.OpenRequest, reply: Reply) => open(vfs, request, reply) } : {}),
     getattr: (request, reply) => getattr(vfs, views, request, reply),
     statx: (request, reply) => statx(vfs, views, request, reply),
     setattr: (request, reply) => setattr(vfs, request, reply),
@@ -38,7 +47,22 @@ export function fileOperations(vfs: VfsContext, views: ViewsDirectory): FuseOper
   };
 }
 
-function getattr(vfs: VfsContext, views: ViewsDirectory, request: attributes.GetattrRequest, reply: Reply): void | Promise<void> {
+function open(vfs: VfsContext, request: codec.OpenRequest, reply: Reply): void {
+  const { header, flags } = request;
+  const node = vfs.node(header.slot, header.ino);
+  if (node.slot !== 0) {
+    if ((flags & O_ACCMODE) !== 0) throw FsError.of("EROFS");
+    vfs.permissions.check(node, header, (flags & FMODE_EXEC) !== 0 ? MAY_EXECUTE : MAY_READ);
+  }
+  reply.opened(0, OPEN_FLAGS);
+}
+
+function getattr(
+  vfs: VfsContext,
+  views: ViewsDirectory,
+  request: attributes.GetattrRequest,
+  reply: Reply,
+): void | Promise<void> {
   const { header } = request;
   if (vfs.isViews(header.slot)) return views.getattr(reply);
   const node = vfs.node(header.slot, header.ino);
@@ -48,7 +72,12 @@ function getattr(vfs: VfsContext, views: ViewsDirectory, request: attributes.Get
   );
 }
 
-function statx(vfs: VfsContext, views: ViewsDirectory, request: attributes.StatxRequest, reply: Reply): void | Promise<void> {
+function statx(
+  vfs: VfsContext,
+  views: ViewsDirectory,
+  request: attributes.StatxRequest,
+  reply: Reply,
+): void | Promise<void> {
   const { header } = request;
   if (vfs.isViews(header.slot)) return views.statx(reply);
   const node = vfs.node(header.slot, header.ino);
@@ -70,9 +99,7 @@ function setattr(vfs: VfsContext, request: attributes.SetattrRequest, reply: Rep
   if (request.mtime !== undefined) set.mtime = request.mtime;
   if (request.killPrivileges) set.killPrivileges = true;
   const result = vfs.api.execute({ op: "setattr", ino, set }, vfs.context(header));
-  return whenDone(result, (inode) =>
-    reply.attributes(attributesOf(inode, vfs.numberOf(inode.ino)), validityOf(0)),
-  );
+  return whenDone(result, (inode) => reply.attributes(attributesOf(inode, vfs.numberOf(inode.ino)), validityOf(0)));
 }
 
 function statfs(vfs: VfsContext, request: PlainRequest, reply: Reply): void | Promise<void> {
@@ -84,15 +111,35 @@ function statfs(vfs: VfsContext, request: PlainRequest, reply: Reply): void | Pr
 function read(vfs: VfsContext, request: codec.ReadRequest, reply: Reply): void | Promise<void> {
   const { header, offset } = request;
   const node = vfs.node(header.slot, header.ino);
-  const result = vfs.api.execute({ op: "read", ino: node.ino, offset, length: request.size, at: node.at }, vfs.context(header));
+  const result = vfs.api.execute(
+    { op: "read", ino: node.ino, offset, length: request.size, at: node.at },
+    vfs.context(header),
+  );
   return whenDone(result, (pieces) => reply.data(pieces));
 }
 
 function write(vfs: VfsContext, request: codec.WriteRequest, reply: Reply): void | Promise<void> {
-  const { header, offset, data, killPrivileges } = request;
+  const { header, data, killPrivileges } = request;
   const ino = vfs.liveNode(header.slot, header.ino);
+  const offset =
+    isAppend(request) && vfs.options.appends.isDoubtful(ino) ? appendOffset(vfs, ino, request) : request.offset;
   const result = vfs.api.execute({ op: "write", ino, offset, data, killPrivileges }, vfs.context(header));
   return whenDone(result, (bytes) => reply.written(bytes));
+}
+
+/** Direct writes come several at a time and in any order, so nothing can be said about their place. Written-back pages have theirs. */
+function isAppend({ flags, fromPageCache }: codec.WriteRequest): boolean {
+  return (flags & O_APPEND) !== 0 && (flags & O_DIRECT) === 0 && !fromPageCache;
+}
+
+/** See `Appends`. */
+function appendOffset(vfs: VfsContext, ino: InodeId, request: codec.WriteRequest): bigint {
+  const { appends, misplaced } = vfs.options;
+  const inode = vfs.api.execute({ op: "getattr", ino, at: LIVE }, vfs.context(request.header));
+  if (inode instanceof Promise) throw FsError.of("EIO");
+  const offset = appends.offsetOf(ino, request.offset, inode.size);
+  if (offset !== request.offset) misplaced(ino);
+  return offset;
 }
 
 function fsync(vfs: VfsContext, request: codec.FsyncRequest, reply: Reply): void | Promise<void> {
@@ -105,7 +152,9 @@ function fsync(vfs: VfsContext, request: codec.FsyncRequest, reply: Reply): void
 function fallocate(vfs: VfsContext, request: codec.FallocateRequest, reply: Reply): void | Promise<void> {
   const { header, mode, offset, length } = request;
   const ino = vfs.liveNode(header.slot, header.ino);
-  return whenDone(vfs.api.execute({ op: "fallocate", ino, mode, offset, length }, vfs.context(header)), () => reply.ok());
+  return whenDone(vfs.api.execute({ op: "fallocate", ino, mode, offset, length }, vfs.context(header)), () =>
+    reply.ok(),
+  );
 }
 
 function lseek(vfs: VfsContext, request: codec.LseekRequest, reply: Reply): void | Promise<void> {
@@ -113,7 +162,10 @@ function lseek(vfs: VfsContext, request: codec.LseekRequest, reply: Reply): void
   if (whence !== SEEK_DATA && whence !== SEEK_HOLE) throw FsError.of("EINVAL");
   const node = vfs.node(header.slot, header.ino);
   const kind = whence === SEEK_DATA ? "data" : "hole";
-  const result = vfs.api.execute({ op: "lseek", ino: node.ino, offset, whence: kind, at: node.at }, vfs.context(header));
+  const result = vfs.api.execute(
+    { op: "lseek", ino: node.ino, offset, whence: kind, at: node.at },
+    vfs.context(header),
+  );
   return whenDone(result, (position) => reply.position(position));
 }
 
@@ -122,6 +174,14 @@ function copyFileRange(vfs: VfsContext, request: codec.CopyFileRangeRequest, rep
   if (request.flags !== 0n) throw FsError.of("EINVAL");
   const target = vfs.liveNode(request.targetSlot, request.targetIno);
   const source = vfs.node(header.slot, header.ino);
-  const wanted = { op: "copyRange", source: source.ino, sourceOffset: request.offset, target, targetOffset, length, sourceAt: source.at } as const;
+  const wanted = {
+    op: "copyRange",
+    source: source.ino,
+    sourceOffset: request.offset,
+    target,
+    targetOffset,
+    length,
+    sourceAt: source.at,
+  } as const;
   return whenDone(vfs.api.execute(wanted, vfs.context(header)), (bytes) => reply.copied(bytes));
 }

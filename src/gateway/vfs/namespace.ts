@@ -1,14 +1,15 @@
 import { FsError } from "../../domain/errors.ts";
 import type { Inode } from "../../domain/inode.ts";
 import type { WriteRequest } from "../../domain/metadata-api.ts";
+import { FOPEN } from "../fuse/file-codec.ts";
+import type { PlainRequest } from "../fuse/misc-codec.ts";
 import type * as codec from "../fuse/namespace-codec.ts";
 import type { FuseOperations } from "../fuse/operations.ts";
-import type { PlainRequest } from "../fuse/misc-codec.ts";
 import type { Reply } from "../fuse/reply.ts";
-import { VIEWS_NAME, type VfsContext, whenDone } from "./context.ts";
+import { type VfsContext, VIEWS_NAME, whenDone } from "./context.ts";
 import { attributesOf, NEGATIVE_SEC, validityOf } from "./validity.ts";
+import { MAY_EXECUTE } from "./view-permissions.ts";
 import type { ViewsDirectory } from "./views-directory.ts";
-import { FOPEN } from "../fuse/file-codec.ts";
 
 const O_EXCL = 0o200;
 const O_TRUNC = 0o1000;
@@ -22,7 +23,9 @@ type MakingRequest = Extract<WriteRequest, { op: "mknod" | "mkdir" | "symlink" }
 export function namespaceOperations(vfs: VfsContext, views: ViewsDirectory): FuseOperations {
   const make = (request: { readonly header: codec.LookupRequest["header"] }, wanted: MakingRequest, reply: Reply) => {
     refuseReserved(vfs, request.header, wanted.name);
-    return whenDone<Inode>(vfs.api.execute(wanted, vfs.context(request.header)), (inode) => reply.entry(inode, validityOf(0)));
+    return whenDone<Inode>(vfs.api.execute(wanted, vfs.context(request.header)), (inode) =>
+      reply.entry(inode, validityOf(0)),
+    );
   };
   const parentOf = (header: codec.LookupRequest["header"]) => vfs.liveNode(header.slot, header.ino);
   return {
@@ -45,13 +48,23 @@ export function namespaceOperations(vfs: VfsContext, views: ViewsDirectory): Fus
       const exclusive = (request.flags & O_EXCL) !== 0;
       const truncate = (request.flags & O_TRUNC) !== 0;
       const { name, mode, umask } = request;
-      const result = vfs.api.execute({ op: "create", parent, name, mode, umask, exclusive, truncate }, vfs.context(request.header));
-      return whenDone(result, (inode) => reply.created(inode, { validity: validityOf(0), handle: 0, flags: OPEN_FLAGS }));
+      const result = vfs.api.execute(
+        { op: "create", parent, name, mode, umask, exclusive, truncate },
+        vfs.context(request.header),
+      );
+      return whenDone(result, (inode) =>
+        reply.created(inode, { validity: validityOf(0), handle: 0, flags: OPEN_FLAGS }),
+      );
     },
     tmpfile: (request, reply) => {
       const { mode, umask } = request;
-      const result = vfs.api.execute({ op: "tmpfile", parent: parentOf(request.header), mode, umask }, vfs.context(request.header));
-      return whenDone(result, (inode) => reply.created(inode, { validity: validityOf(0), handle: 0, flags: OPEN_FLAGS }));
+      const result = vfs.api.execute(
+        { op: "tmpfile", parent: parentOf(request.header), mode, umask },
+        vfs.context(request.header),
+      );
+      return whenDone(result, (inode) =>
+        reply.created(inode, { validity: validityOf(0), handle: 0, flags: OPEN_FLAGS }),
+      );
     },
     link: (request, reply) => {
       const parent = parentOf(request.header);
@@ -63,30 +76,42 @@ export function namespaceOperations(vfs: VfsContext, views: ViewsDirectory): Fus
     },
     unlink: (request, reply) => {
       const parent = parentOf(request.header);
-      return whenDone(vfs.api.execute({ op: "unlink", parent, name: request.name }, vfs.context(request.header)), () => reply.ok());
+      return whenDone(vfs.api.execute({ op: "unlink", parent, name: request.name }, vfs.context(request.header)), () =>
+        reply.ok(),
+      );
     },
     rmdir: (request, reply) => {
       const parent = parentOf(request.header);
       if (isReserved(vfs, request.header, request.name)) throw FsError.of("EBUSY");
-      return whenDone(vfs.api.execute({ op: "rmdir", parent, name: request.name }, vfs.context(request.header)), () => reply.ok());
+      return whenDone(vfs.api.execute({ op: "rmdir", parent, name: request.name }, vfs.context(request.header)), () =>
+        reply.ok(),
+      );
     },
     rename: (request, reply) => rename(vfs, request, reply),
     readlink: (request, reply) => readlink(vfs, request, reply),
   };
 }
 
-function lookup(vfs: VfsContext, views: ViewsDirectory, request: codec.LookupRequest, reply: Reply): void | Promise<void> {
+function lookup(
+  vfs: VfsContext,
+  views: ViewsDirectory,
+  request: codec.LookupRequest,
+  reply: Reply,
+): void | Promise<void> {
   const { header, name } = request;
   if (vfs.isViews(header.slot)) return views.lookup(request, reply);
   if (isReserved(vfs, header, name)) return views.enter(reply);
   const node = vfs.node(header.slot, header.ino);
-  if (name[0] === 0x2e && (name.length === 1 || (name.length === 2 && name[1] === 0x2e))) return lookupDots(vfs, request, reply);
-  const validity = validityOf(header.slot);
+  if (name[0] === 0x2e && (name.length === 1 || (name.length === 2 && name[1] === 0x2e)))
+    return lookupDots(vfs, request, reply);
+  vfs.permissions.check(node, header, MAY_EXECUTE);
+  const validity = validityOf(header.slot, vfs.options);
   let result: Inode | Promise<Inode>;
   try {
     result = vfs.api.execute({ op: "lookup", parent: node.ino, name, at: node.at }, vfs.context(header));
   } catch (error) {
-    if (error instanceof FsError && error.code === "ENOENT") return reply.noEntry(NEGATIVE_SEC);
+    if (error instanceof FsError && error.code === "ENOENT")
+      return reply.noEntry(Math.min(NEGATIVE_SEC, validity.entrySec));
     throw error;
   }
   return whenDone(result, (inode) => reply.entry(attributesOf(inode, vfs.numberOf(inode.ino)), validity));
@@ -99,7 +124,10 @@ function lookupDots(vfs: VfsContext, request: codec.LookupRequest, reply: Reply)
   const context = vfs.context(header);
   const itself = vfs.api.execute({ op: "getattr", ino: node.ino, at: node.at }, context);
   return whenDone(itself, (inode) => {
-    const wanted = request.name.length === 1 || inode.parent === 0 ? inode : vfs.api.execute({ op: "getattr", ino: inode.parent, at: node.at }, context);
+    const wanted =
+      request.name.length === 1 || inode.parent === 0
+        ? inode
+        : vfs.api.execute({ op: "getattr", ino: inode.parent, at: node.at }, context);
     if (wanted instanceof Promise) throw FsError.of("EIO");
     reply.entry(attributesOf(wanted, vfs.numberOf(wanted.ino)), validityOf(header.slot));
   });
@@ -124,8 +152,13 @@ function readlink(vfs: VfsContext, request: PlainRequest, reply: Reply): void | 
 }
 
 /** Whether the name is `.tidemark` in the root of a share that has views. */
-export function isReserved(vfs: VfsContext, parent: { readonly slot: number; readonly ino: number }, name: Buffer): boolean {
-  return name.length === VIEWS_NAME.length && vfs.hasViews && vfs.isRoot(parent.slot, parent.ino) && name.equals(VIEWS_NAME);
+export function isReserved(
+  vfs: VfsContext,
+  parent: { readonly slot: number; readonly ino: number },
+  name: Buffer,
+): boolean {
+  if (name.length !== VIEWS_NAME.length || !vfs.isRoot(parent.slot, parent.ino)) return false;
+  return name.equals(VIEWS_NAME) && vfs.hasViews;
 }
 
 function refuseReserved(vfs: VfsContext, parent: { readonly slot: number; readonly ino: number }, name: Buffer): void {

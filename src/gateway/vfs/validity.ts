@@ -12,9 +12,10 @@ export const NEGATIVE_SEC = LONG_SEC;
 
 const LIVE_VALIDITY: Validity = { slot: 0, attributesSec: LONG_SEC, entrySec: LONG_SEC };
 
-/** Validity of a node's answer. A view never changes. */
-export function validityOf(slot: number): Validity {
-  return slot === 0 ? LIVE_VALIDITY : { slot, attributesSec: Number.POSITIVE_INFINITY, entrySec: Number.POSITIVE_INFINITY };
+/** Validity of a node's answer. A view never changes; but with `asksOpens` each walk into one is checked, so names are asked for again. */
+export function validityOf(slot: number, options: { readonly asksOpens: boolean } = { asksOpens: false }): Validity {
+  if (slot === 0) return LIVE_VALIDITY;
+  return { slot, attributesSec: Number.POSITIVE_INFINITY, entrySec: options.asksOpens ? 0 : Number.POSITIVE_INFINITY };
 }
 
 /**

@@ -2,8 +2,10 @@ import { FsError } from "../../domain/errors.ts";
 import type { FuseOperations } from "../fuse/operations.ts";
 import type { Reply } from "../fuse/reply.ts";
 import { type VfsContext, whenDone } from "./context.ts";
+import { MAY_READ } from "./view-permissions.ts";
 
 const NUL = Buffer.alloc(1);
+const USER_PREFIX = Buffer.from("user.");
 const ACL_PREFIX = Buffer.from("system.posix_acl_");
 
 /** Extended attributes, POSIX ACLs among them. */
@@ -13,6 +15,8 @@ export function xattrOperations(vfs: VfsContext): FuseOperations {
       const { header, name, sizeBytes } = request;
       if (vfs.isViews(header.slot)) throw FsError.of("ENODATA");
       const node = vfs.node(header.slot, header.ino);
+      // The other namespaces are guarded by the kernel alone, as everywhere.
+      if (name.subarray(0, USER_PREFIX.length).equals(USER_PREFIX)) vfs.permissions.check(node, header, MAY_READ);
       const result = vfs.api.execute({ op: "getxattr", ino: node.ino, name, at: node.at }, vfs.context(header));
       return whenDone(result, (value) => answer(reply, value, sizeBytes));
     },
@@ -36,7 +40,8 @@ export function xattrOperations(vfs: VfsContext): FuseOperations {
         return whenDone(vfs.api.execute({ op: "removexattr", ino, name }, vfs.context(header)), () => reply.ok());
       } catch (error) {
         // Linux: taking away an ACL that is not there succeeds (setting an empty one comes here, too).
-        if (!(error instanceof FsError) || error.code !== "ENODATA" || !name.subarray(0, 17).equals(ACL_PREFIX)) throw error;
+        if (!(error instanceof FsError) || error.code !== "ENODATA" || !name.subarray(0, 17).equals(ACL_PREFIX))
+          throw error;
         reply.ok();
       }
     },

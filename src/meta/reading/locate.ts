@@ -60,6 +60,7 @@ export function notThere(path: SharePath, at: ResolvedMoment): TidemarkError {
 
 /** A resolved moment in words. */
 export function momentText(at: { readonly lsn: Lsn; readonly time?: ResolvedMoment["time"] }): string {
+  if (at.lsn === 0) return "that time: the app began later";
   return at.time === undefined ? `LSN ${at.lsn}` : `LSN ${at.lsn} (${formatUtcTime(at.time)})`;
 }
 

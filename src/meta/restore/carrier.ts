@@ -1,20 +1,17 @@
-import { type ContentId, type InodeId, LIVE, type Lsn } from "../../domain/ids.ts";
-import { type Dentry, isDirectory, isRegular, S_IFMT } from "../../domain/inode.ts";
+import { type InodeId, LIVE } from "../../domain/ids.ts";
+import { type Dentry, isDirectory, S_IFMT } from "../../domain/inode.ts";
 import type { RequestContext } from "../../domain/metadata-api.ts";
 import { RECORD_OP } from "../../domain/record-op.ts";
 import type { EngineCore } from "../core.ts";
 import { type RestoreKind, restoreDetail } from "../detail.ts";
-import { xattrsAt } from "../reading/attributes.ts";
-import { type FileThen, hasSameContent } from "../reading/content-compare.ts";
 import { isBelowAny, nameAt } from "../reading/paths.ts";
-import { hasSameXattrs } from "../reading/row-changes.ts";
 import type { Work } from "../reading/work.ts";
 import type { InodeRow } from "../rows.ts";
 import { sharesAt, updateShare } from "../shares.ts";
 import type { Transaction } from "../transaction.ts";
-import { addContent, type Content, layContent } from "./content-source.ts";
 import { addToLimbo, dropLink } from "./limbo.ts";
 import { madeFor, putMadeFor, putStepsDone, type RestoreRow } from "./restore-rows.ts";
+import { type NewState, StateWriter } from "./state-writer.ts";
 import type { Change, Side, Step, TargetDirectory } from "./step.ts";
 
 /** Tries to put back a file that others write to meanwhile, before it is put back as it stands. */
@@ -34,7 +31,6 @@ export class Carrier {
   readonly #source: Side;
   readonly #restore: RestoreRow;
   readonly #context: RequestContext;
-  readonly #work: Work;
   readonly #identity: "inode" | "name";
   readonly #states: StateWriter;
 
@@ -54,7 +50,6 @@ export class Carrier {
     this.#source = options.source;
     this.#restore = options.restore;
     this.#context = options.context;
-    this.#work = options.work;
     this.#identity = options.identity;
     this.#states = new StateWriter(options);
   }
@@ -174,7 +169,8 @@ export class Carrier {
       if (isDir) tx.put({ ...tx.inode(ino), parent: parent.ino });
       this.#countNames(tx, directory, parent.ino, { entries: 1n, links: isDir ? 1 : 0 });
     }
-    if (change.isLinked && live === undefined) putMadeFor(tx, this.#restore.firstLsn, { source: source.ino, made: ino });
+    if (change.isLinked && live === undefined)
+      putMadeFor(tx, this.#restore.firstLsn, { source: source.ino, made: ino });
     this.#commit(tx, { ino, parent: parent.ino, name, kind: how.kind, index: how.index, data });
   }
 

@@ -85,7 +85,7 @@ function findUndone(app: OpenApp, id: string | undefined): RestoreRow {
     return row;
   }
   const what = id === undefined ? "the app has no restore that could be undone" : `the app has no restore ${id}`;
-  throw new TidemarkError("NOT_FOUND", `${what}: see \`tidemark restore list\``);
+  throw new TidemarkError("NOT_FOUND", `${what}: see \`tidemark undo APP --list\``);
 }
 
 /** What is needed to plan a job, besides the job. */

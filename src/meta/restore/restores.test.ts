@@ -321,6 +321,45 @@ test("a file that is open somewhere stays readable there when a restore takes it
   expect(app.app.core.findInodeAt(ino, LIVE)).toBeUndefined();
 });
 
+test("content of more pieces than one record names is put back whole, and seen only when it is complete", async () => {
+  const { ino } = app.create(root, "f");
+  for (let index = 0; index < 512; index++) {
+    app.run({ op: "write", ino, offset: BigInt(index * 2), data: Buffer.from([index & 0xff]), killPrivileges: false });
+  }
+  // Doubled until there are 131,072 pieces of one byte.
+  for (let length = 1024n; length < 262_144n; length *= 2n) {
+    app.run({
+      op: "copyRange",
+      source: ino,
+      sourceOffset: 0n,
+      target: ino,
+      targetOffset: length,
+      length,
+      sourceAt: LIVE,
+    });
+  }
+  const at = moment();
+  const then = await describeTree(apps, app.app, { share: "files" });
+  const { size } = app.at(root, "f");
+  app.put(root, "f", "short");
+  const sizes = new Set<bigint>();
+  const stop = app.app.core.onCommit(() => sizes.add(app.app.core.inode(ino).size));
+  const before = app.app.core.lastLsn;
+  await executeAll(restores, request("files", at));
+  stop();
+  expect([...sizes].sort()).toEqual([size, 5n]);
+  const log = await all(
+    new History(apps.parts).log({
+      path: app.path(""),
+      order: "oldest-first",
+      follow: false,
+      from: { kind: "lsn", lsn: before },
+    }),
+  );
+  expect(log.filter((record) => record.op === "RESTORE_CONTENT").length).toBeGreaterThan(1);
+  expect(await describeTree(apps, app.app, { share: "files" })).toEqual(then);
+});
+
 function never(): never {
   throw new Error("unreachable");
 }

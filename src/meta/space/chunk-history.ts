@@ -83,16 +83,14 @@ export class ChunkHistory {
       if (this.#work.due) await this.#work.pause();
       const changed = Math.max(lastLsn(store, TABLE.SLICE, task, moment) ?? 0, lastCut(cuts, moment)) as Lsn;
       if (coveredTo !== undefined && changed <= coveredTo) continue;
-      coveredTo = moment;
       const existing = lastLsn(store, TABLE.CHECKPOINT, task, moment);
       // A checkpoint of the record of the last slice has that slice in it.
-      if (existing !== undefined && existing >= base && existing >= changed) {
-        stays.push({ lsn: existing, made: false });
-        continue;
-      }
-      const isEmpty = core.content.chunk(content, chunk, moment).list.count === 0;
+      const isThere = existing !== undefined && existing >= base && existing >= changed;
+      const isEmpty = !isThere && core.content.chunk(content, chunk, moment).list.count === 0;
       // An empty one is needed where something older would show, also while the slices go one record after the other.
-      if (!isEmpty || stays.length > 0 || moment === floor) stays.push({ lsn: moment, made: true });
+      if (isEmpty && base === 0 && stays.length === 0 && moment !== floor) continue;
+      stays.push(isThere ? { lsn: existing, made: false } : { lsn: moment, made: true });
+      coveredTo = moment;
     }
     return stays;
   }

@@ -211,7 +211,7 @@ def a_listing_neither_loses_nor_repeats_names_while_others_come_and_go():
     worker = threading.Thread(target=come_and_go)
     worker.start()
     try:
-        for _ in range(4):
+        for _ in range(3):
             with os.scandir("d") as entries:
                 names = [entry.name for entry in entries]
             kept = [name for name in names if name.startswith("stay-")]
@@ -225,7 +225,6 @@ def a_listing_neither_loses_nor_repeats_names_while_others_come_and_go():
                 os.unlink(entry.path)
     left = set(os.listdir("d"))
     equal(len(left & stay) > 9_000 and len(left) < 11_000, True, f"after removing every other name while listing: {len(left)}")
-    shutil.rmtree("d")
 
 
 @check

@@ -80,7 +80,7 @@ const SIGNS: Readonly<Record<PlanAction["kind"], { sign: string; style: Style }>
   share: { sign: "+", style: "green" },
 };
 
-function describeAction({ kind, parts, attributes }: PlanAction): string {
+function describeAction({ kind, parts, attributes, path }: PlanAction): string {
   switch (kind) {
     case "create":
       return formatBytes(attributes.size);
@@ -89,7 +89,7 @@ function describeAction({ kind, parts, attributes }: PlanAction): string {
     case "change":
       return parts.join(", ");
     case "delete":
-      return `delete, ${formatBytes(attributes.size)}`;
+      return path.length === 0 ? "delete the share" : `delete, ${formatBytes(attributes.size)}`;
     case "replace":
       return `replace by what was there, ${formatBytes(attributes.size)}`;
     case "share":
@@ -105,19 +105,18 @@ async function showSummary(session: Session, summary: PlanSummary): Promise<void
     await output.value({ event: "plan", summary });
     return;
   }
-  const words: [keyof PlanSummary["counts"], string][] = [
-    ["share", "shares back"],
-    ["create", "to create"],
-    ["link", "names back"],
-    ["change", "to change"],
-    ["replace", "to replace"],
-    ["delete", "to delete"],
+  const { counts } = summary;
+  const words: [number, string][] = [
+    [counts.share, counts.share === 1 ? "share back" : "shares back"],
+    [counts.create, "to create"],
+    [counts.link, counts.link === 1 ? "name back" : "names back"],
+    [counts.change, "to change"],
+    [counts.replace, "to replace"],
+    [counts.delete, "to delete"],
   ];
-  const counts = words
-    .filter(([kind]) => summary.counts[kind] > 0)
-    .map(([kind, text]) => `${formatCount(summary.counts[kind])} ${text}`);
+  const said = words.filter(([count]) => count > 0).map(([count, text]) => `${formatCount(count)} ${text}`);
   await output.line(
-    `As of ${describeMoment(session, summary.at)}: ${counts.length === 0 ? "no changes" : counts.join(", ")}.`,
+    `As of ${describeMoment(session, summary.at)}: ${said.length === 0 ? "no changes" : said.join(", ")}.`,
   );
   if (summary.restoredBytes > 0n || summary.deletedBytes > 0n) {
     await output.line(`${formatBytes(summary.restoredBytes)} come back, ${formatBytes(summary.deletedBytes)} go.`);

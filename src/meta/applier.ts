@@ -125,9 +125,12 @@ export class Applier {
   /** Resolves after the next batch: for who makes sure that one comes. Rejects with ENOSPC while the KV has no room, with EIO when it failed. */
   nextBatch(): Promise<void> {
     const refusal = this.#refusal();
-    if (refusal !== undefined) return Promise.reject(refusal);
+    if (refusal !== undefined) return rejected(refusal);
     this.#hurry();
-    return new Promise((resolve, reject) => this.#waiters.push({ resolve, reject }));
+    const next = new Promise<void>((resolve, reject) => this.#waiters.push({ resolve, reject }));
+    // Who asks may be waiting for the journal first: a refusal is still theirs, and nobody's surprise.
+    next.catch(() => {});
+    return next;
   }
 
   /** Makes what was applied survive power loss. Throws as `KvStore.sync`. */
@@ -253,6 +256,12 @@ export class Applier {
     }
     for (const wake of progress) wake();
   }
+}
+
+function rejected(error: FsError): Promise<void> {
+  const promise = Promise.reject<void>(error);
+  promise.catch(() => {});
+  return promise;
 }
 
 const SYSTEM_TIMERS = new SystemTimers();

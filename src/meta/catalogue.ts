@@ -81,7 +81,7 @@ export class Catalogue {
     if (first !== undefined) return first;
     const deleted = named
       .filter((app) => app.deletedAt !== undefined)
-      .map((app) => `${app.name}@${app.id.slice(0, 8)}`);
+      .map((app) => formatAppRef({ ...ref, id: app.id.slice(0, 8) }));
     const hint = deleted.length === 0 ? "see `tidemark app list`" : `deleted ones of that name: ${deleted.join(", ")}`;
     throw new TidemarkError("NOT_FOUND", `there is no app "${formatAppRef(ref)}": ${hint}`, {
       data: { missing: "app" },
@@ -137,7 +137,7 @@ export class Catalogue {
   #putApp(row: AppRow, op: RecordOp, context: RequestContext): AppRow {
     const tx = this.#core.begin(context);
     tx.row(appKey(row.id), encodeJson(row));
-    tx.commit(op, encodeJson(row));
+    tx.commit(op, encodeJson(row), { useReserve: op === RECORD_OP.APP_DELETE });
     this.#apps.set(row.id, row);
     return row;
   }
@@ -154,7 +154,8 @@ export class Catalogue {
     const row = { ...mount, id, since: tx.time };
     tx.row(mountKey(id), encodeJson(row));
     tx.row(NEXT_MOUNT, encodeJson(id + 1));
-    tx.commit(RECORD_OP.MOUNT, encodeJson(row));
+    // On a full disk it must be possible to mount, to remove what is not needed.
+    tx.commit(RECORD_OP.MOUNT, encodeJson(row), { useReserve: true });
     this.#nextMount = id + 1;
     this.#mounts.set(id, row);
     return row;

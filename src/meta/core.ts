@@ -2,7 +2,7 @@ import { present } from "../base/assert.ts";
 import { ByteReader } from "../base/bytes.ts";
 import { type Clock, compareTimestamps, type Timestamp } from "../base/clock.ts";
 import { FsError } from "../domain/errors.ts";
-import { type InodeId, LIVE, type Lsn, NAME_BYTES_MAX } from "../domain/ids.ts";
+import { type AppId, type InodeId, LIVE, type Lsn, NAME_BYTES_MAX } from "../domain/ids.ts";
 import { type Dentry, isDirectory } from "../domain/inode.ts";
 import type { Invalidation, RequestContext } from "../domain/metadata-api.ts";
 import type { Journal } from "../journal/journal.ts";
@@ -31,6 +31,7 @@ export const INODES_RESERVED = 1024;
 export const TIME_INDEX_STEP_NSEC = 10_000_000;
 
 export type CoreOptions = {
+  readonly appId: AppId;
   readonly store: RowStore;
   readonly clock: Clock;
   /** Seed of the app's name hashes. */
@@ -77,7 +78,7 @@ export class EngineCore {
     this.#seed = options.seed;
     this.counters = options.counters;
     this.content = new ContentMap(options.store);
-    this.moments = new Moments(options.store);
+    this.moments = new Moments(options.store, options.appId);
     this.data = new SegmentData(options.store);
     this.holders = new Holders();
   }

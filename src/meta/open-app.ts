@@ -79,6 +79,7 @@ export class OpenApp {
     const keepsRows = options.backend === undefined;
     const store = new RowStore({ kv, slot, appliedLsn: applied.lsn as Lsn, keepsRows });
     const core = new EngineCore({
+      appId: options.appId,
       store,
       clock,
       seed: Number.parseInt(options.appId.slice(0, 8), 16) | 0,

@@ -112,7 +112,7 @@ export function updateShare(
   tx.row(shareKey(share.id), encodeJson(next));
   tx.row(past, encodeJson(share));
   as?.also(tx);
-  tx.commit(as?.op ?? opOf(change.deleted), as?.detail ?? shareDetail(next));
+  tx.commit(as?.op ?? opOf(change.deleted), as?.detail ?? shareDetail(next), { useReserve: change.deleted === true });
   return next;
 }
 

@@ -1,6 +1,6 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { Metadata, type ServiceError, type StatusObject, status } from "@grpc/grpc-js";
-import { ERROR_CODES, type ErrorCode, TidemarkError } from "../domain/errors.ts";
+import { ERROR_CODES, type ErrorCode, FsError, TidemarkError } from "../domain/errors.ts";
 import { fromDataValue, toDataValue } from "./codec/common.ts";
 import { ErrorDetailSchema } from "./gen/tidemark/v1/common_pb.ts";
 
@@ -32,6 +32,14 @@ const DETAILS_CHARS_MAX = 512;
 /** Any failure of an implementation as TidemarkError; what is none is a defect of ours: INTERNAL with the cause kept for the log. */
 export function asTidemarkError(error: unknown): TidemarkError {
   if (error instanceof TidemarkError) return error;
+  if (error instanceof FsError && error.code === "ENOSPC") {
+    return new TidemarkError("NO_SPACE", "the disk of the data folder is full: remove files, or make it larger", {
+      cause: error,
+    });
+  }
+  if (error instanceof FsError && error.code === "EIO") {
+    return new TidemarkError("UNAVAILABLE", "the journal takes no changes: see `tidemark status`", { cause: error });
+  }
   const message = error instanceof Error ? error.message : String(error);
   return new TidemarkError("INTERNAL", `a defect in Tidemark: ${message}`, { cause: error });
 }

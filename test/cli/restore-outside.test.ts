@@ -232,6 +232,13 @@ describe("what is there already", () => {
     expect(readFileSync(out("other"), "utf8")).toBe("stays");
   });
 
+  test("a file does not go into a directory that is there: it is to be named", async () => {
+    mkdirSync(out());
+    const result = await restore(file("", [[0, "x"]]));
+    expect(result).toMatchObject({ code: EXIT_CODES.CONFLICT.code, stderr: expect.stringContaining("is a directory") });
+    expect(readdirSync(out())).toEqual([]);
+  });
+
   test("does not lead out of the target: a symbolic link in a directory's place is replaced", async () => {
     mkdirSync(join(folder, "elsewhere"));
     mkdirSync(out());

@@ -26,7 +26,6 @@ const app = await openEngineApp({
   backend: () => pool.backend({ appId: ENGINE_APP_ID, slot: 1, folder: engineJournal(folder) }),
 });
 const run = EngineRun.begin(app, clock, { seed: Number(seed), steps: Number(steps) });
-const tell = (what: string, lsn: number): number => writeSync(1, `${what} ${lsn}\n`);
 let told = 0;
 for (let count = 1; ; count++) {
   const done = run.next();
@@ -44,3 +43,15 @@ for (let count = 1; ; count++) {
 }
 // Everything is said: what is left is to be killed.
 setInterval(() => {}, 1_000_000);
+
+/** Standard output is a pipe that does not block: EAGAIN while the other end is slow to read. */
+function tell(what: string, lsn: number): void {
+  for (;;) {
+    try {
+      writeSync(1, `${what} ${lsn}\n`);
+      return;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EAGAIN") throw error;
+    }
+  }
+}

@@ -193,6 +193,25 @@ for number in range(400): os.write(log, sys.argv[2].encode() * (1 + number % 100
     expect(service.log).not.toContain("by a defect");
   });
 
+  test("news that was waiting when the service died is told by its successor", async () => {
+    const [a, b] = both("news");
+    mkdirSync(a);
+    const names = Array.from({ length: 600 }, (_, index) => `n${index}`);
+    for (const name of names) expect(existsSync(`${b}/${name}`)).toBe(false);
+    writeFileSync(`${a}/content`, "old");
+    await expect.poll(() => existsSync(`${b}/content`) && readFileSync(`${b}/content`, "utf8"), SOON).toBe("old");
+    // The supervisor writes the news: while it is stopped, what exceeds one order waits in the service.
+    process.kill(service.supervisorPid, "SIGSTOP");
+    for (const name of names) writeFileSync(`${a}/${name}`, "");
+    writeFileSync(`${a}/content`, "new");
+    const { servicePid } = service;
+    process.kill(servicePid, "SIGKILL");
+    await expect.poll(() => readFileSync(`/proc/${servicePid}/stat`, "latin1").split(") ")[1]?.[0], SOON).toBe("Z");
+    process.kill(service.supervisorPid, "SIGCONT");
+    await expect.poll(() => names.filter((name) => !existsSync(`${b}/${name}`)), SOON).toEqual([]);
+    await expect.poll(() => readFileSync(`${b}/content`, "utf8"), SOON).toBe("new");
+  });
+
   test("what a restore changes is seen on both when the command has ended", async () => {
     const [a, b] = both("restored");
     mkdirSync(`${a}/sub`, { recursive: true });

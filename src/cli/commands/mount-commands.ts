@@ -106,7 +106,11 @@ export function mountColumns(session: Session): Column<MountInfo>[] {
       title: "OPTIONS",
       human: (each) => [each.readOnly ? "ro" : "rw", ...(each.persist ? ["persist"] : [])].join(","),
     },
-    { title: "AS OF", human: (each) => (each.at === undefined ? "" : describeMoment(session, each.at)) },
+    {
+      title: "AS OF",
+      human: ({ at }) => (at === undefined ? "" : describeMoment(session, at)),
+      plain: ({ at }) => (at === undefined ? "" : `lsn:${at.lsn}`),
+    },
     { title: "", human: (each) => each.message ?? "" },
   ];
 }

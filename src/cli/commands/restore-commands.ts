@@ -2,14 +2,14 @@ import type { Command } from "commander";
 import type { RestoreInfo } from "../../domain/admin-restore.ts";
 import { TidemarkError } from "../../domain/errors.ts";
 import { formatUtcTime } from "../../domain/moment.ts";
-import { formatSharePath, parseAppRef, parseSharePath } from "../../domain/share-path.ts";
+import { formatSharePath, parseAppRef, parseSharePath, type SharePath } from "../../domain/share-path.ts";
 import type { ExitName } from "../exit-codes.ts";
 import { body, type CommandContext } from "../leaf.ts";
 import { formatActor } from "../output/human.ts";
 import type { Column } from "../output/output.ts";
 import { restoreInside } from "../restore-inside.ts";
 import type { Session } from "../session.ts";
-import { needed, parseCount, parsePlace } from "./arguments.ts";
+import { needed, parseCount } from "./arguments.ts";
 import { describeMoment } from "./mount-commands.ts";
 
 type RestoreOptions = {
@@ -72,6 +72,11 @@ async function restore(
     const target = session.machinePath(options.to);
     const source = parseSharePath(needed(path));
     if (source.share === undefined) throw wholeAppElsewhere(needed(path));
+    if (options.keepNewer === true) {
+      const message =
+        "--keep-newer is for restores inside shares; with a --to on this machine --force decides what is replaced";
+      throw new TidemarkError("INVALID_ARGUMENT", message);
+    }
     return restoreOutside(session, {
       source,
       at,
@@ -90,8 +95,15 @@ async function restore(
   const mode = options.keepNewer === true ? "overlay" : "mirror";
   const source = parseSharePath(needed(path));
   if (source.share === undefined && options.to !== undefined) throw wholeAppElsewhere(needed(path));
-  const target = options.to === undefined ? {} : { target: parsePlace(options.to) };
+  const target = options.to === undefined ? {} : { target: insideTarget(options.to) };
   return restoreInside(session, { request: { kind: "restore", source, at, ...target, mode }, dryRun, yes });
+}
+
+function insideTarget(to: string): SharePath {
+  const target = parseSharePath(to);
+  if (target.share !== undefined) return target;
+  const message = `--to "${to}" names an app only: expected app/share/path, or a path of this machine, as ./${to}`;
+  throw new TidemarkError("INVALID_ARGUMENT", message);
 }
 
 function wholeAppElsewhere(app: string): TidemarkError {
@@ -127,7 +139,7 @@ async function listRestores(
       human: (each) => each.state,
       style: (each) => (each.state === "interrupted" ? "yellow" : undefined),
     },
-    { title: "AS OF", human: (each) => describeMoment(session, each.at) },
+    { title: "AS OF", human: (each) => describeMoment(session, each.at), plain: (each) => `lsn:${each.at.lsn}` },
     { title: "BY", human: (each) => formatActor(each.actor) },
     { title: "PATH", human: (each) => formatSharePath(each.path) },
   ];

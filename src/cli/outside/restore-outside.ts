@@ -42,6 +42,7 @@ export async function restoreOutside(session: Session, task: OutsideTask): Promi
   // One journal position for both passes, whatever happens in between.
   const where: ReadRequestAt = { path: task.source, at: { kind: "lsn", lsn: at.lsn } };
   const totals = await count(session, where);
+  if (totals.directories === 0) refuseDirectory(task.target);
   await showPlan(session, { task, at, totals });
   if (task.dryRun) return undefined;
   if (task.force) {
@@ -70,6 +71,13 @@ function checkTarget({ target, force }: OutsideTask): void {
     "ALREADY_EXISTS",
     `${target} is there already: choose another place, or say --force to replace what has the same names`,
   );
+}
+
+/** A single file is given its name, not a directory to go into. */
+function refuseDirectory(target: string): void {
+  if (lstatSync(target, { throwIfNoEntry: false })?.isDirectory() !== true) return;
+  const message = `${target} is a directory, and what is restored is a file: expected --to to name that file, as ${target}/NAME`;
+  throw new TidemarkError("ALREADY_EXISTS", message);
 }
 
 async function count(session: Session, where: ReadRequestAt): Promise<Totals> {

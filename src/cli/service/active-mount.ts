@@ -70,9 +70,7 @@ export class ActiveMount {
       ...(mounted.resume === undefined ? {} : { resume: mounted.resume }),
     });
     const isLive = parts.row.at === undefined;
-    this.#unsubscribe = isLive
-      ? parts.app.engine.subscribe((invalidation) => this.#invalidate(invalidation))
-      : () => {};
+    this.#unsubscribe = isLive ? parts.app.engine.subscribe((invalidation) => this.invalidate(invalidation)) : () => {};
   }
 
   /** Stops serving; the descriptor is no longer used when this resolves. */
@@ -112,7 +110,8 @@ export class ActiveMount {
     return this.#views.value;
   }
 
-  #invalidate(invalidation: Invalidation): void {
+  /** Has the kernel forget what a change made elsewhere. */
+  invalidate(invalidation: Invalidation): void {
     if (invalidation.excluding === this.row.id) return;
     switch (invalidation.kind) {
       case "inode":

@@ -12,6 +12,7 @@ import type { Notifier } from "../../gateway/fuse/notify.ts";
 import type { FuseLoop } from "../../gateway/fuse/poll-loop.ts";
 import { contextOf, findShareRow } from "../../meta/catalogue-api.ts";
 import type { MountRow } from "../../meta/catalogue-rows.ts";
+import { recentNews } from "../../meta/news.ts";
 import { type OpenApp, SERVICE_CONTEXT } from "../../meta/open-app.ts";
 import { resolveMoment, timeOfLsn } from "../../meta/reading/time.ts";
 import type { MetadataService } from "../../meta/service.ts";
@@ -28,6 +29,9 @@ export type MountsParts = {
   readonly dataFolder: string;
 };
 
+/** News told at a time when catching up, so that the queue of notifications has room for what happens meanwhile. */
+const NEWS_BATCH = 1000;
+
 /** The mounts of a service: made, served, ended; and carried over from the process before. */
 export class Mounts implements MountApi {
   readonly #parts: MountsParts;
@@ -35,6 +39,8 @@ export class Mounts implements MountApi {
   /** Why a wanted mount is not there. */
   readonly #down = new Map<number, string>();
   #stopping = false;
+  /** Never rejects. */
+  #catchingUp: Promise<void> = Promise.resolve();
 
   constructor(parts: MountsParts) {
     this.#parts = parts;
@@ -52,6 +58,32 @@ export class Mounts implements MountApi {
     for (const app of service.openApps()) app.engine.reapAbandoned(SERVICE_CONTEXT);
     for (const row of gone) await this.#again(row);
     await service.syncCatalogue();
+    this.#catchingUp = this.#catchUp();
+  }
+
+  /** Tells the kernels of mounts that went on what the process before may not have told them any more. Beside everything else, in no particular order. */
+  async #catchUp(): Promise<void> {
+    const { service, notifier, log } = this.#parts;
+    const live = [...this.#active.values()].filter(
+      ({ row, mounted }) => row.at === undefined && mounted.resume !== undefined,
+    );
+    for (const app of service.openApps()) {
+      const mounts = live.filter(({ row }) => row.appId === app.id);
+      if (mounts.length === 0) continue;
+      try {
+        let told = 0;
+        for await (const news of recentNews(app)) {
+          if (this.#stopping) return;
+          for (const mount of mounts) if (this.#active.has(mount.row.id)) mount.invalidate(news);
+          if (++told % NEWS_BATCH === 0) await Promise.all(mounts.map(({ mounted }) => notifier.settled(mounted.fd)));
+        }
+      } catch (error) {
+        log.error("mounts may not have heard of the last changes before the restart", {
+          appId: app.id,
+          error: String(error),
+        });
+      }
+    }
   }
 
   async mount(request: MountRequest, options?: CallOptions): Promise<MountInfo> {
@@ -125,6 +157,7 @@ export class Mounts implements MountApi {
   /** Ends all mounts, those in use lazily. Persistent ones are remembered. */
   async stop(): Promise<void> {
     this.#stopping = true;
+    await this.#catchingUp;
     const attached = new Set(this.#attached().map((row) => row.id));
     for (const { row } of [...this.#active.values()]) {
       if (attached.has(row.id))

@@ -10,6 +10,7 @@ import { Notifier } from "../../gateway/fuse/notify.ts";
 import { FuseLoop } from "../../gateway/fuse/poll-loop.ts";
 import { DataFolder } from "../../journal/data-folder.ts";
 import { RESERVE_BYTES_DEFAULT, SpaceReserve } from "../../journal/space-reserve.ts";
+import { KvError } from "../../kv/kv-error.ts";
 import { RocksKv } from "../../kv/rocks-kv.ts";
 import { ApplyWorkerPool } from "../../meta/apply-worker-pool.ts";
 import { CatalogueAdmin } from "../../meta/catalogue-api.ts";
@@ -70,12 +71,12 @@ export async function runService(options: RunServiceOptions): Promise<RunningSer
       timers: new SystemTimers(),
     });
     closers.push(() => folder.close());
-    const kv = await RocksKv.open({ directory: path.join(folder.path, "kv"), missing: "create" });
+    const reserve = new SpaceReserve({ folder: folder.path, clock, log });
+    const kv = await openKv(path.join(folder.path, "kv"), reserve);
     closers.push(() => kv.close());
     const pool = new ApplyWorkerPool(kv);
     closers.push(() => pool.close());
     const newId = (): string => randomBytes(16).toString("hex");
-    const reserve = new SpaceReserve({ folder: folder.path, clock, log });
     reserve.take();
     const space: { keeper?: SpaceKeeper } = {};
     const service = await MetadataService.open({
@@ -113,6 +114,17 @@ export async function runService(options: RunServiceOptions): Promise<RunningSer
   } catch (error) {
     await closeAll();
     throw error;
+  }
+}
+
+/** RocksDB writes files of its own to open: where a full disk has no room for them, the reserve is given up. */
+async function openKv(directory: string, reserve: SpaceReserve): Promise<RocksKv> {
+  try {
+    return await RocksKv.open({ directory, missing: "create" });
+  } catch (error) {
+    if (!(error instanceof KvError && error.code === "KV_NO_SPACE")) throw error;
+    reserve.release();
+    return await RocksKv.open({ directory, missing: "create" });
   }
 }
 

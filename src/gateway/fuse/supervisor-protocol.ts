@@ -25,7 +25,12 @@ export type KeptMount = {
 
 export type FromSupervisor =
   /** The first message: what is mounted already, and how many services ran before. */
-  | { readonly type: "state"; readonly pid: number; readonly mounts: readonly KeptMount[]; readonly restartCount: number }
+  | {
+      readonly type: "state";
+      readonly pid: number;
+      readonly mounts: readonly KeptMount[];
+      readonly restartCount: number;
+    }
   | {
       readonly type: "answer";
       readonly request: number;

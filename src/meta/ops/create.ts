@@ -50,7 +50,9 @@ export function create(core: EngineCore, request: WriteRequest & { op: "create" 
 function openExisting(core: EngineCore, ino: InodeId, truncate: boolean, context: RequestContext): InodeRow {
   const inode = core.inode(ino);
   if (isDirectory(inode.mode)) throw FsError.of("EISDIR");
-  if (!truncate || !isRegular(inode.mode)) return inode;
+  // A symbolic link, FIFO or device is not opened by CREATE: at ESTALE the kernel walks the path again, and finds it.
+  if (!isRegular(inode.mode)) throw FsError.of("ESTALE");
+  if (!truncate) return inode;
   return setattr(core, { op: "setattr", ino, set: { size: 0n, killPrivileges: true } }, context);
 }
 

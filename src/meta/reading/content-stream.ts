@@ -14,6 +14,9 @@ export type FileRun = { readonly offset: bigint; readonly run: Run };
 
 const CHUNK_BYTES_BIG = BigInt(CHUNK_BYTES);
 
+/** Over ranges longer than this, chunks without anything are searched for; in shorter ones it is cheaper to look at each. */
+const LEAP_BYTES = 8n * CHUNK_BYTES_BIG;
+
 /** The stored runs of [from, to) of a file as of `at`, a chunk at a time, in order; chunks without any are leapt over. `row` is the file as of `at`. */
 export function* chunksOfRuns(
   core: EngineCore,
@@ -24,9 +27,10 @@ export function* chunksOfRuns(
   const to = range.to < row.size ? range.to : row.size;
   let offset = range.from;
   if (row.contentId === 0) return;
+  const leaps = to - offset > LEAP_BYTES;
   while (offset < to) {
     const chunk = Number(offset / CHUNK_BYTES_BIG);
-    const next = core.content.nextChunk(row.contentId, chunk);
+    const next = leaps ? core.content.nextChunk(row.contentId, chunk) : chunk;
     if (next === undefined) return;
     if (next > chunk) {
       offset = chunkOffset(next);

@@ -6,7 +6,7 @@ import { isDirectory } from "../../domain/inode.ts";
 import type { EngineCore } from "../core.ts";
 import { TABLE } from "../keys.ts";
 import type { InodeRow } from "../rows.ts";
-import type { ShareRow } from "../shares.ts";
+import { type ShareRow, sharesAt } from "../shares.ts";
 import { attributesOf } from "./attributes.ts";
 import { directoryNames } from "./directory-names.ts";
 import { DirectoryPaths } from "./directory-paths.ts";
@@ -77,12 +77,25 @@ export class Diff {
 
   /** Every inode with a new state in a record between the moments. */
   async #collectTouched(): Promise<void> {
+    const { floor } = this.#core.moments;
+    if (this.#before.at < floor || this.#after.at < floor) return this.#collectTrees();
     const from = Math.min(this.#before.at, this.#after.at) + 1;
     const to = Math.max(this.#before.at, this.#after.at);
     if (from > to) return;
     for await (const record of this.#core.journal.readRecords(from as Lsn, to as Lsn)) {
       if (this.#work.due) await this.#work.pause();
       for (const { key } of record.rows) if (key[0] === TABLE.INODE) this.#add(new ByteReader(key, 1).u40() as InodeId);
+    }
+  }
+
+  /** Of a kept moment before the floor there is the state, but not each record since: then everything is compared. */
+  async #collectTrees(): Promise<void> {
+    for (const { at } of [this.#before, this.#after]) {
+      for (const share of sharesAt(this.#core, at)) {
+        if (this.#scope.share !== undefined && this.#scope.share.id !== share.id) continue;
+        const root = lookupPath(this.#core, share.root, this.#scope.names, at);
+        if (root !== undefined) await this.#addTree(root, at);
+      }
     }
   }
 

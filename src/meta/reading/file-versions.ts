@@ -10,8 +10,9 @@ import * as keys from "../keys.ts";
 import { decodeInode, type InodeRow } from "../rows.ts";
 import { attributesOf } from "./attributes.ts";
 import { DirectoryPaths } from "./directory-paths.ts";
+import { InodeNames } from "./inode-names.ts";
 import { type Holder, lastHolder } from "./last-holder.ts";
-import { joinPath, namesAt, rowsBack } from "./paths.ts";
+import { joinPath, rowsBack } from "./paths.ts";
 import { RecordHeads } from "./records.ts";
 import type { Work } from "./work.ts";
 
@@ -68,17 +69,21 @@ type Birth = {
 export class FileVersions {
   readonly #core: EngineCore;
   readonly #from: Lsn;
+  readonly #floor: Lsn;
   readonly #work: Work;
   readonly #heads: RecordHeads;
   readonly #directories: DirectoryPaths;
+  readonly #names: InodeNames;
 
-  /** Versions that began after `from`. */
-  constructor(core: EngineCore, options: { readonly from: Lsn; readonly work: Work }) {
+  /** Versions that began after `from`, and of those that hold at `floor` or later, which is where history that is kept begins. */
+  constructor(core: EngineCore, options: { readonly from: Lsn; readonly floor: Lsn; readonly work: Work }) {
     this.#core = core;
+    this.#floor = options.floor;
     this.#from = options.from;
     this.#work = options.work;
     this.#heads = new RecordHeads(core);
     this.#directories = new DirectoryPaths(core);
+    this.#names = new InodeNames(core);
   }
 
   /** From `start` back, see lastHolder. `path` is the one it was found by. */
@@ -91,7 +96,7 @@ export class FileVersions {
     let followed = path;
     for (let holder: Holder | undefined = start; holder !== undefined; ) {
       const birth: Birth | undefined = yield* this.#line(holder, followed);
-      if (birth === undefined || birth.since <= this.#from) return;
+      if (birth === undefined || birth.since <= this.#from || birth.since <= this.#floor) return;
       const previous: Holder | undefined = this.#before(birth);
       if (previous?.until !== undefined && previous.until < birth.since) {
         const absent = await this.#absent(previous, previous.until, birth.since, birth.path);
@@ -115,6 +120,8 @@ export class FileVersions {
   async *#line(holder: Holder, followed: Buffer): AsyncGenerator<readonly FileVersion[], Birth | undefined> {
     let group: Group | undefined;
     for (const { row, until } of this.#states(holder.ino, holder.moment)) {
+      // What ended before the floor is being dropped, row by row.
+      if (until !== undefined && until <= this.#floor) break;
       if (this.#work.due) await this.#work.pause();
       const cause = await this.#cause(row);
       const named = row.nlink === 0 ? undefined : this.#named(row, group?.named.path ?? followed);
@@ -186,8 +193,10 @@ export class FileVersions {
     if (row.parent === row.ino)
       return { parent: row.ino, name: NO_BYTES, since: 1 as Lsn, root: row.ino, path: NO_BYTES };
     let first: Named | undefined;
-    for (const { parent, name, since } of namesAt(this.#core, row.ino, row.since, row.nlink > 1 ? NAMES_MAX : 1)) {
-      const directory = this.#directories.of(parent, row.since);
+    // A state that began before the floor is looked at where it can be: with another name it would be another state.
+    const at = Math.max(row.since, this.#floor) as Lsn;
+    for (const { parent, name, since } of this.#names.at(row.ino, at, NAMES_MAX)) {
+      const directory = this.#directories.of(parent, at);
       if (directory === undefined) continue;
       const named = { parent, name, since, root: directory.root, path: joinPath(directory.path, name) };
       if (named.path.equals(followed)) return named;

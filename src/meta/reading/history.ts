@@ -9,6 +9,7 @@ import type { OpenApp } from "../open-app.ts";
 import { floorOf, type ReadingParts } from "./apps.ts";
 import { Diff } from "./diff.ts";
 import { FileVersions } from "./file-versions.ts";
+import { holding } from "./hold.ts";
 import { lastHolder } from "./last-holder.ts";
 import { notThere, shareOf } from "./locate.ts";
 import { LogDescriber } from "./log-record.ts";
@@ -57,8 +58,9 @@ export class History implements HistoryApi {
     const from = request.from === undefined ? undefined : await this.#moment(app, request.from);
     const holder = lastHolder(app.core, share.root, names, to.lsn);
     if (holder === undefined) throw notThere(request.path, to);
-    const versions = new FileVersions(app.core, { from: from?.lsn ?? (0 as Lsn), work });
-    const walk = versions.walk(holder, joinNames(names));
+    const floor = Math.min(app.core.moments.floor, to.lsn) as Lsn;
+    const versions = new FileVersions(app.core, { from: from?.lsn ?? (0 as Lsn), floor, work });
+    const walk = holding([{ core: app.core, at: to.lsn }], () => versions.walk(holder, joinNames(names)));
     yield* paged(limited(walk, request.countMax), (version) => ITEM_BYTES + version.path.length);
   }
 
@@ -70,8 +72,13 @@ export class History implements HistoryApi {
     const scope = request.path.share === undefined ? place : { ...place, share: shareOf(app, request.path) };
     const from = (await this.#moment(app, request.from)).lsn;
     const to = (await this.#moment(app, request.to)).lsn;
-    const diff = new Diff(app.core, { scope, from, to, work });
-    yield* paged(diff.entries(), (entry) => ITEM_BYTES + entry.path.length + (entry.pathBefore?.length ?? 0));
+    const { core } = app;
+    const moments = [
+      { core, at: from },
+      { core, at: to },
+    ];
+    const entries = holding(moments, () => new Diff(core, { scope, from, to, work }).entries());
+    yield* paged(entries, (entry) => ITEM_BYTES + entry.path.length + (entry.pathBefore?.length ?? 0));
   }
 
   #moment(app: OpenApp, at: MomentRef) {
@@ -79,7 +86,8 @@ export class History implements HistoryApi {
   }
 
   async #range(app: OpenApp, request: LogRequest): Promise<{ from: Lsn; to: Lsn }> {
-    const from = request.from === undefined ? 0 : (await this.#moment(app, request.from)).lsn;
+    // Before the floor there are records, but not the names of their time.
+    const from = request.from === undefined ? app.core.moments.floor : (await this.#moment(app, request.from)).lsn;
     const to = request.to === undefined ? app.core.lastLsn : (await this.#moment(app, request.to)).lsn;
     return { from: (from + 1) as Lsn, to };
   }

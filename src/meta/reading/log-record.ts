@@ -7,8 +7,9 @@ import { inodeOfDetail, readNameDetail, readRenameDetail, readRestoreDetail } fr
 import type { ShareRow } from "../shares.ts";
 import { DirectoryPaths } from "./directory-paths.ts";
 import { shareLabel, sharesByRoot } from "./find-share.ts";
+import { InodeNames } from "./inode-names.ts";
 import { logDetails, shareOfDetail } from "./log-details.ts";
-import { isPathWithin, joinPath, namesAt } from "./paths.ts";
+import { isPathWithin, joinPath } from "./paths.ts";
 
 /** Which records are wanted: all of the app, those of a share, or those about a path at the time, and below it. */
 export type LogFilter = { readonly share?: ShareId; readonly path: Buffer };
@@ -24,12 +25,14 @@ export class LogDescriber {
   readonly #core: EngineCore;
   readonly #filter: LogFilter;
   readonly #directories: DirectoryPaths;
+  readonly #names: InodeNames;
   #shares: Map<InodeId, ShareRow>;
 
   constructor(core: EngineCore, filter: LogFilter) {
     this.#core = core;
     this.#filter = filter;
     this.#directories = new DirectoryPaths(core);
+    this.#names = new InodeNames(core);
     this.#shares = sharesByRoot(core);
   }
 
@@ -116,8 +119,7 @@ export class LogDescriber {
   #namesOf(ino: InodeId, at: Lsn): Concerned[] {
     if (this.#core.findInodeAt(ino, at)?.parent === ino) return [{ root: ino, path: NO_BYTES }];
     const places: Concerned[] = [];
-    const max = this.#filter.share === undefined ? 1 : NAMES_MAX;
-    for (const { parent, name } of namesAt(this.#core, ino, at, max)) {
+    for (const { parent, name } of this.#names.at(ino, at, NAMES_MAX)) {
       const directory = this.#directories.of(parent, at);
       if (directory !== undefined) places.push({ root: directory.root, path: joinPath(directory.path, name) });
     }

@@ -20,6 +20,7 @@ import { contentPieces } from "./content-stream.ts";
 import { directoryNames } from "./directory-names.ts";
 import { exportItemBytes, exportItems } from "./export-tree.ts";
 import { toDamage } from "./failures.ts";
+import { holding, holdMoments, type Moment } from "./hold.ts";
 import { type Located, type LocatedApp, locate, locateApp } from "./locate.ts";
 import { paged } from "./pages.ts";
 import { resolveMoment } from "./time.ts";
@@ -58,10 +59,11 @@ export class Reading implements ReadingApi {
 
   async *list(request: ReadRequestAt, options?: CallOptions): Pages<ListEntry> {
     const work = new Work(this.#parts, options);
-    const entries =
-      request.path.share === undefined
-        ? listShares(await locateApp(this.#parts, request.path, request.at))
-        : listPlace(await locate(this.#parts, request.path, request.at), work);
+    const isApp = request.path.share === undefined;
+    const found = isApp
+      ? await locateApp(this.#parts, request.path, request.at)
+      : await locate(this.#parts, request.path, request.at);
+    const entries = holding([momentOf(found)], () => ("inode" in found ? listPlace(found, work) : listShares(found)));
     yield* paged(entries, (entry) => ENTRY_BYTES + entry.name.length + entry.target.length);
   }
 
@@ -72,13 +74,15 @@ export class Reading implements ReadingApi {
     const { offset } = request;
     const length = request.length ?? SIZE_BYTES_MAX;
     if (offset < 0n || length < 0n) throw new TidemarkError("INVALID_ARGUMENT", "offset and length cannot be negative");
-    const { app, inode, at } = await locate(this.#parts, request.path, request.at);
+    const located = await locate(this.#parts, request.path, request.at);
+    const { app, inode, at } = located;
     const text = formatSharePath(request.path);
     if (!isRegular(inode.mode))
       throw new TidemarkError("INVALID_ARGUMENT", `"${text}" is not a regular file: it has no content to read`);
     const work = new Work(this.#parts, options);
     const to = offset + length < inode.size ? offset + length : inode.size;
     let position = offset;
+    const release = holdMoments([momentOf(located)]);
     try {
       for await (const piece of contentPieces(app.core, inode, at.lsn, { from: offset, to, work })) {
         yield* zeros(position, piece.offset, work);
@@ -88,13 +92,21 @@ export class Reading implements ReadingApi {
       yield* zeros(position, to, work);
     } catch (error) {
       throw toDamage(error, `reading "${text}"`);
+    } finally {
+      release();
     }
   }
 
   async *exportTree(request: ReadRequestAt, options?: CallOptions): Pages<ExportItem> {
     const located = await locate(this.#parts, request.path, request.at);
-    yield* paged(exportItems(located, { log: this.#parts.log, work: new Work(this.#parts, options) }), exportItemBytes);
+    const tree = { log: this.#parts.log, work: new Work(this.#parts, options) };
+    const items = holding([momentOf(located)], () => exportItems(located, tree));
+    yield* paged(items, exportItemBytes);
   }
+}
+
+function momentOf({ app, at }: LocatedApp): Moment {
+  return { core: app.core, at: at.lsn };
 }
 
 /** A hole of [from, to). */

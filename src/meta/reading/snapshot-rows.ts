@@ -60,6 +60,7 @@ export function addSnapshot(
       `the app already has a snapshot "${name}": choose another name, or delete that one`,
     );
   }
+  if (snapshot.of !== undefined) core.moments.require(snapshot.of.lsn);
   const tx = core.begin(context);
   const { lsn, time } = snapshot.of ?? tx;
   const attributes: SnapshotAttributes = { lsn, time: { sec: time.sec, nsec: time.nsec }, automatic };

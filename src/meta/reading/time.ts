@@ -32,14 +32,22 @@ async function find(core: EngineCore, at: MomentRef): Promise<ResolvedMoment> {
     case "now":
       return { lsn: core.lastLsn, ambiguous: false };
     case "lsn":
+      if (!Number.isSafeInteger(at.lsn) || at.lsn < 0)
+        throw new TidemarkError("INVALID_ARGUMENT", `${at.lsn} is not an LSN`);
       if (at.lsn > core.lastLsn)
         throw new TidemarkError("NOT_FOUND", `there is no LSN ${at.lsn}: the journal ends with ${core.lastLsn}`);
       return { lsn: at.lsn, ambiguous: false };
     case "snapshot":
       return { lsn: findSnapshot(core, at.name).lsn, ambiguous: false };
     case "time":
+      if (!isTime(at.time))
+        throw new TidemarkError("INVALID_ARGUMENT", `${at.time.sec} s, ${at.time.nsec} ns is not a time`);
       return lsnOfTime(core, at.time);
   }
+}
+
+function isTime({ sec, nsec }: Timestamp): boolean {
+  return Number.isSafeInteger(sec) && Number.isInteger(nsec) && nsec >= 0 && nsec < 1e9;
 }
 
 /** Wall time of the record `lsn`; undefined for 0. A record that is not kept any more has the time of the index: at most a few milliseconds before. */

@@ -34,6 +34,12 @@ async function understandRestore(
   request: RestoreRequest & { kind: "restore" },
 ): Promise<UnderstoodJob> {
   const { source, mode } = request;
+  // From outside it may be anything.
+  if (mode !== "mirror" && mode !== "overlay")
+    throw new TidemarkError(
+      "INVALID_ARGUMENT",
+      `"${String(mode)}" is not a way to restore: expected mirror or overlay`,
+    );
   const sourceApp = await parts.apps.find(source.app);
   const at = await resolveMoment(sourceApp.core, request.at, floorOf(parts, sourceApp));
   if (at.lsn === 0)

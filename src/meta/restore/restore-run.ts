@@ -8,6 +8,7 @@ import { PENDING_BYTES_MAX } from "../engine.ts";
 import type { OpenApp } from "../open-app.ts";
 import type { ReadingParts } from "../reading/apps.ts";
 import { toTidemarkError } from "../reading/failures.ts";
+import { holdMoments } from "../reading/hold.ts";
 import { addSnapshot, hasSnapshot } from "../reading/snapshot-rows.ts";
 import { timeOfLsn } from "../reading/time.ts";
 import { cancelled, Work } from "../reading/work.ts";
@@ -39,6 +40,8 @@ export type RunOptions = {
 export function beginRestore(options: RunOptions, understood: UnderstoodJob, id: string): RestoreRow {
   const { app, context } = options;
   const { job, at, place } = understood;
+  // From here on the row keeps the moment, whatever becomes of the history around it.
+  if (job.kind === "undo" || job.sourceApp === app.id) app.core.moments.require(at.lsn);
   const tx = app.core.begin(context);
   const limbo = addLimbo(tx);
   const startedAt = { sec: tx.time.sec, nsec: tx.time.nsec };
@@ -142,11 +145,20 @@ export class RestoreRun {
   async #carryOutAll(): Promise<void> {
     const { parts, app, context, mountedShares } = this.#options;
     const { firstLsn, job } = this.#row;
-    const work = new Work(parts, { signal: this.#abort.signal });
+    const { clock } = parts;
+    // Comparing trees takes time without a record: whoever waits is told at each pause.
+    const turns = {
+      next: () => {
+        this.#notice();
+        return parts.turns.next();
+      },
+    };
+    const work = new Work({ clock, turns }, { signal: this.#abort.signal });
     const input = { app, plannedAt: (firstLsn - 1) as Lsn, mountedShares, limitations: this.#limitations, work };
     const { source, identity, steps } = await planJob(parts, job, input);
     const carrier = new Carrier({ core: app.core, source, restore: this.#row, context, work, identity });
     const skipped = stepsDone(app.core, firstLsn);
+    const release = source.core.moments.hold(source.at);
     try {
       for await (const step of steps) {
         work.check();
@@ -159,7 +171,9 @@ export class RestoreRun {
       }
       await this.#paced(carrier.finish());
     } finally {
+      release();
       await steps.return(undefined);
+      release();
     }
   }
 

@@ -14,6 +14,7 @@ import type { OpenApp } from "../open-app.ts";
 import type { ReadingParts } from "../reading/apps.ts";
 import { contextOf } from "../reading/context.ts";
 import { toTidemarkError } from "../reading/failures.ts";
+import { holding } from "../reading/hold.ts";
 import { Work } from "../reading/work.ts";
 import { planJob, type UnderstoodJob, understand } from "./job.ts";
 import { type RestoreRow, restoreRows } from "./restore-rows.ts";
@@ -52,7 +53,7 @@ export class Restores implements RestoreApi {
     const limitations = new Set<string>();
     const work = new Work(this.#parts, options);
     const tally = new Tally();
-    const { steps } = await planJob(this.#parts, job, {
+    const { source, steps } = await planJob(this.#parts, job, {
       app,
       plannedAt,
       mountedShares: this.#mounted(app),
@@ -61,7 +62,8 @@ export class Restores implements RestoreApi {
     });
     let actions: PlanAction[] = [];
     let bytes = 0;
-    for await (const { action } of steps) {
+    const moments = [source, { core: app.core, at: plannedAt }];
+    for await (const { action } of holding(moments, () => steps)) {
       tally.add(action);
       actions.push(action);
       bytes += ACTION_BYTES + action.path.length + action.otherNames.reduce((sum, name) => sum + name.length, 0);
@@ -89,10 +91,14 @@ export class Restores implements RestoreApi {
   }
 
   async listRestores(request: { app: AppRef; countMax: number }): Promise<readonly RestoreInfo[]> {
+    const { countMax } = request;
+    if (!Number.isSafeInteger(countMax) || countMax < 1) {
+      throw new TidemarkError("INVALID_ARGUMENT", `${countMax} is not a count: expected a whole number above 0`);
+    }
     const app = await this.#parts.apps.find(request.app);
     const infos: RestoreInfo[] = [];
     for (const row of restoreRows(app.core)) {
-      if (infos.length >= Math.min(request.countMax, PAGE_ITEMS_MAX)) break;
+      if (infos.length >= Math.min(countMax, PAGE_ITEMS_MAX)) break;
       infos.push(this.#info(app, row));
     }
     return infos;
@@ -160,11 +166,12 @@ export class Restores implements RestoreApi {
       limitations: new Set<string>(),
       work: new Work(this.#parts, options),
     };
-    const { steps } = await planJob(this.#parts, job, input);
+    const { source, steps } = await planJob(this.#parts, job, input);
+    const held = holding([source, { core: app.core, at: input.plannedAt }], () => steps);
     try {
-      await steps.next();
+      await held.next();
     } finally {
-      await steps.return(undefined);
+      await held.return(undefined);
     }
   }
 

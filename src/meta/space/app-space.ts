@@ -26,6 +26,8 @@ export class AppSpace {
   blocked = false;
   /** What an earlier process left of segments that nothing needs any more is looked for once. */
   isSwept = false;
+  /** Segments whose use was counted since the last record: written with the next. */
+  readonly counted = new Set<number>();
 
   constructor(app: OpenApp) {
     this.app = app;

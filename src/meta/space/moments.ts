@@ -1,6 +1,7 @@
 import { FsError, TidemarkError } from "../../domain/errors.ts";
-import { LIVE, type Lsn } from "../../domain/ids.ts";
+import { type AppId, LIVE, type Lsn } from "../../domain/ids.ts";
 import { plainKey, prefixEnd, TABLE } from "../keys.ts";
+import type { RestoreRow } from "../restore/restore-rows.ts";
 import type { RowStore } from "../row-store.ts";
 import { decodeJson, decodeSince } from "../rows.ts";
 import { Kept } from "./kept.ts";
@@ -9,21 +10,26 @@ import { decodeFloor } from "./space-rows.ts";
 /** Snapshot rows read in one go. */
 const SNAPSHOT_ROWS = 1000;
 
+/** The newest restores, among which those that run are. */
+const RESTORES_MAX = 1000;
+
 /**
- * Which moments of an app can be read: everything from the floor on, and the kept ones below it.
+ * Which moments of an app can be read: everything from the floor on, and the kept ones below it: snapshots, what a running restore needs, and what is being read.
  *
  * Invariants
  * O1  Whatever is collected is collected for a `kept` that was current; a moment leaves `kept` only by `refresh`, before anything is collected that it needs.
- * O2  A moment below the floor that is not in `kept` is refused, and never comes back.
+ * O2  A moment below the floor that is not in `kept` is refused, and never comes back: a snapshot, a restore or a hold begins only where `isReadable`.
  */
 export class Moments {
   readonly #store: RowStore;
+  readonly #appId: AppId;
   readonly #holds = new Map<Lsn, number>();
   #floor = 0 as Lsn;
   #kept = Kept.none;
 
-  constructor(store: RowStore) {
+  constructor(store: RowStore, appId: AppId) {
     this.#store = store;
+    this.#appId = appId;
   }
 
   /** Reads the rows, once the app is open. */
@@ -52,10 +58,15 @@ export class Moments {
     if (at < this.#floor && !this.#kept.has(at)) throw FsError.of("ESTALE");
   }
 
+  /** Throws OUT_OF_HISTORY for a moment that can't be read any more. */
+  require(at: Lsn): void {
+    if (!this.isReadable(at)) throw outOfHistory(at, this.#floor);
+  }
+
   /** Keeps a moment readable until the answer is called, or the process ends. Throws OUT_OF_HISTORY. */
   hold(at: Lsn): () => void {
     if (at === LIVE) return () => {};
-    if (!this.isReadable(at)) throw outOfHistory(at, this.#floor);
+    this.require(at);
     this.#holds.set(at, (this.#holds.get(at) ?? 0) + 1);
     let held = true;
     return () => {
@@ -79,7 +90,19 @@ export class Moments {
     const lsns: Lsn[] = [];
     for (const lsn of this.#holds.keys()) if (lsn < this.#floor) lsns.push(lsn);
     for (const lsn of this.#snapshots()) if (lsn < this.#floor) lsns.push(lsn);
+    for (const lsn of this.#restoring()) if (lsn < this.#floor) lsns.push(lsn);
     this.#kept = new Kept(lsns);
+  }
+
+  /** What a restore reads is kept by its row, so that it can go on after a restart: where it takes from, in this app, and what there was before it. */
+  *#restoring(): Generator<Lsn> {
+    const gte = plainKey(TABLE.RESTORE);
+    for (const { value } of this.#store.range({ gte, lt: prefixEnd(gte), reverse: true, limit: RESTORES_MAX })) {
+      const { job, at, firstLsn, lastLsn } = decodeJson<RestoreRow>(value);
+      if (lastLsn !== 0) continue;
+      yield (firstLsn - 1) as Lsn;
+      if (job.kind === "undo" || job.sourceApp === this.#appId) yield at.lsn;
+    }
   }
 
   *#snapshots(): Generator<Lsn> {

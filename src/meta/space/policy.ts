@@ -37,6 +37,9 @@ const GAIN_RATIO = 0.3;
 /** Below this, cleaning gains less than it costs: what is left are rows of relocations themselves. */
 const GAIN_RATIO_LEAST = 0.1;
 
+/** What the records about cleaning one segment take, beside what they move. So cleaning small segments comes to an end. */
+const CLEAN_COST_BYTES = 2048;
+
 /** When so much of the bound is taken up by dead parts of segments, these are cleaned before more history goes. */
 const WASTE_RATIO_MAX = 0.25;
 
@@ -61,9 +64,10 @@ export function nextAction(apps: readonly AppUsage[], excessBytes: number, histo
   return poorest(apps, gainRatioMin) ?? oldest(apps, excessBytes) ?? poorest(apps, GAIN_RATIO_LEAST) ?? { do: "nothing" };
 }
 
-function gainOf({ bytes, use }: SegmentUsage): number {
+/** Bytes that cleaning the segment would give back, less what it writes itself. All of them, as long as nobody counted what is in use. */
+export function gainOf({ bytes, use }: Pick<SegmentUsage, "bytes" | "use">): number {
   if (use === undefined) return bytes;
-  return use.state === "damaged" ? 0 : Math.max(0, bytes - use.costBytes);
+  return use.state === "damaged" ? 0 : Math.max(0, bytes - use.costBytes - CLEAN_COST_BYTES);
 }
 
 function poorest(apps: readonly AppUsage[], gainRatioMin: number): Action | undefined {

@@ -20,12 +20,13 @@ export class SpaceBatch {
   readonly #space: AppSpace;
   #rows: RowOp[] = [];
   #bytes = 0;
-  #segments = new Set<number>();
+  readonly #segments: Set<number>;
   #contents = new Set<number>();
   #walked: Lsn | undefined;
 
   constructor(space: AppSpace) {
     this.#space = space;
+    this.#segments = space.counted;
   }
 
   get isFull(): boolean {
@@ -108,7 +109,7 @@ export class SpaceBatch {
     }
     this.#rows = [];
     this.#bytes = 0;
-    this.#segments = new Set();
+    this.#segments.clear();
     this.#contents = new Set();
     this.#walked = undefined;
   }

@@ -10,7 +10,7 @@ import { Work } from "../reading/work.ts";
 import { AppSpace } from "./app-space.ts";
 import { Cleaner, type CleanStep } from "./cleaner.ts";
 import { Collector } from "./collector.ts";
-import { type Action, historyBytesOf, nextAction, reclaimableBytesOf } from "./policy.ts";
+import { type Action, gainOf, historyBytesOf, nextAction, reclaimableBytesOf } from "./policy.ts";
 import { raiseFloor } from "./raise-floor.ts";
 import { releasePins } from "./release-pins.ts";
 import { SegmentReader } from "./segment-contents.ts";
@@ -161,6 +161,7 @@ export class SpaceKeeper {
       const app = present(this.#options.apps().find(({ id }) => id === action.id), "an open app");
       await this.#guarded(app, (space) => (action.do === "raise" ? this.#raise(space, action.floor, work) : this.#clean(space, action, work)));
     }
+    for (const app of this.#options.apps()) await this.#guarded(app, async (space) => new SpaceBatch(space).commit({}));
     const excess = this.#excessBytes();
     if (excess <= 0) return;
     this.#waitUntilMs = clock.monotonicMs() + RETRY_MS;
@@ -199,11 +200,11 @@ export class SpaceKeeper {
     const contents = await this.#readable(space, () => new SegmentReader(space, work).read(segment, lastLsn));
     if (contents === undefined) return;
     const { liveBytes, costBytes } = contents;
-    const batch = new SpaceBatch(space);
-    batch.use(segment, { state: "kept", liveBytes, costBytes });
-    batch.commit({ segment, liveBytes });
+    const use = { state: "kept", liveBytes, costBytes } as const;
+    space.uses.set(segment, use);
+    space.counted.add(segment);
     const bytes = space.app.journal.segments().find((summary) => summary.segment === segment)?.bytes ?? 0;
-    if (bytes - costBytes < gainRatioMin * bytes) return;
+    if (gainOf({ bytes, use }) < gainRatioMin * bytes) return;
     await this.#cleaner(space, work).clean(segment, lastLsn, contents);
   }
 

@@ -69,9 +69,9 @@ async function runService(client: AdminClient): Promise<number> {
     throw error;
   }
   const code = await ended;
-  if (!stop.requested()) {
+  if (!stop.requested() && code !== 0) {
     say("The service has ended; what it said is above.");
-    return code || 1;
+    return code;
   }
   say("Stopped. Everything is kept in .tidemark; npm start goes on with it.");
   return 0;

@@ -5,6 +5,7 @@ import type { FileOps } from "./file-ops.ts";
 import { SCAN_WINDOW_BYTES } from "./limits.ts";
 import type { PositionIndex } from "./position-index.ts";
 import type { JournalRecord } from "./record.ts";
+import { findRecordNear } from "./record-search.ts";
 import { HEADER_BYTES } from "./segment-file.ts";
 import type { SegmentFolder } from "./segment-folder.ts";
 import { SegmentScanner } from "./segment-scanner.ts";
@@ -29,8 +30,9 @@ export async function* readRecords(source: TailSource, from: Lsn, to: Lsn): Asyn
     const index = source.folder.indexOf(next);
     const info = source.folder.list[index];
     if (info === undefined || info.removed) throw outOfHistory(source, next);
-    const until = Math.min(to, source.folder.lastLsnOf(index, source.lastLsn())) as Lsn;
-    yield* readSegment(source, info.segment, { from: next, to: until });
+    const end = source.folder.lastLsnOf(index, source.lastLsn());
+    const until = Math.min(to, end) as Lsn;
+    yield* readSegment(source, info.segment, { from: next, to: until, end });
     next = (until + 1) as Lsn;
   }
 }
@@ -38,13 +40,15 @@ export async function* readRecords(source: TailSource, from: Lsn, to: Lsn): Asyn
 async function* readSegment(
   source: TailSource,
   segment: number,
-  range: { from: Lsn; to: Lsn },
+  range: { from: Lsn; to: Lsn; end: Lsn },
 ): AsyncGenerator<JournalRecord> {
   const { folder, ops, positions } = source;
   const fd = openSegment(source, segment, range.from);
   try {
     const { seed } = folder.readHeader(segment);
-    const known = positions.find(segment, range.from) ?? { lsn: segment as Lsn, position: HEADER_BYTES };
+    const low = positions.find(segment, range.from) ?? { lsn: segment as Lsn, position: HEADER_BYTES };
+    const high = { lsn: (range.end + 1) as Lsn, position: source.endOf(segment) };
+    const known = await findRecordNear({ ops, fd, seed }, range.from, { low, high });
     const windowBytes = range.to - range.from < SHORT_READ_RECORDS ? SHORT_WINDOW_BYTES : SCAN_WINDOW_BYTES;
     const scanner = new SegmentScanner({ ops, fd }, { segment, seed, ...known }, windowBytes);
     while (scanner.lsn <= range.to) {

@@ -13,6 +13,7 @@ import { GenerationCache } from "./generation-cache.ts";
 import { Holders } from "./holders.ts";
 import * as keys from "./keys.ts";
 import { nameHash } from "./name-hash.ts";
+import type { DeadNames } from "./ops/readdir.ts";
 import { RecentResults } from "./recent-results.ts";
 import type { RowStore } from "./row-store.ts";
 import { decodeDentry, decodeInode, decodeSince, type InodeRow } from "./rows.ts";
@@ -23,6 +24,9 @@ import { Transaction } from "./transaction.ts";
 /** Decoded inodes and names kept in memory, per app, in each of two generations: about 0.7 KB and 0.2 KB each, so 70 MiB when all are full. */
 const INODES_CACHED = 40_000;
 const DENTRIES_CACHED = 60_000;
+
+/** Listings of past moments that go on without reading again what died since, in each of two generations: at most 20,000 names each, 20 MiB in all. */
+const LISTINGS_CACHED = 2;
 
 /** Inode numbers reserved by one counter row: after a crash the rest of a reservation is skipped. */
 export const INODES_RESERVED = 1024;
@@ -61,6 +65,8 @@ export class EngineCore {
   readonly inodes = new GenerationCache<number, InodeRow>(INODES_CACHED);
   /** By `dentryCacheKey`; null: known to be absent. */
   readonly dentries = new GenerationCache<string, Dentry | null>(DENTRIES_CACHED);
+  /** By directory and moment: see `ops/readdir.ts`. */
+  readonly deadNames = new GenerationCache<string, DeadNames>(LISTINGS_CACHED);
   readonly #seed: number;
   readonly #listeners = new Set<(invalidation: Invalidation) => void>();
   readonly #committers = new Set<(lsn: Lsn) => void>();

@@ -15,6 +15,9 @@ const ENTRIES_MAX = 4096;
 /** Bytes of a dentry key before the hash: table and parent. */
 const HASH_OFFSET = 6;
 
+/** Names held that a directory had at a moment and lost since, for going on with its listing: 5 MiB. With more, each page reads them all again. */
+const DEAD_HELD_MAX = 20_000;
+
 type Listed = { readonly hash: keys.NameHash; readonly name: Buffer; readonly dentry: Dentry };
 
 /**
@@ -70,8 +73,70 @@ function listNow(
   }
 }
 
-/** Adds names that died after `at` and were there then. Reads only what died after the moment. */
+/**
+ * What a directory has lost since a moment and had then, as far as it was read: `names` in the order of listings, `from` where rows of later deaths
+ * begin. It is only ever added to: a death has a later end than all before it.
+ */
+export type DeadNames = { from: Buffer; names: Listed[]; overflown: boolean };
+
+/** The names lost since `at`, read on from where the last call stopped; undefined when they are too many to be held. */
+function deadNames(core: EngineCore, ino: InodeId, at: Lsn): readonly Listed[] | undefined {
+  const key = `${ino}:${at}`;
+  const known = core.deadNames.get(key) ?? { from: keys.dentryEndedFrom(ino, at + 1), names: [], overflown: false };
+  core.deadNames.set(key, known);
+  if (known.overflown) return undefined;
+  const lt = keys.prefixEnd(keys.inoPrefix(keys.TABLE.DENTRY_ENDED, ino));
+  const before = known.names.length;
+  for (;;) {
+    const rows = core.store.range({ gte: known.from, lt, limit: DEAD_ROWS });
+    for (const row of rows) {
+      const dentry = decodeDentry(row.value);
+      if (dentry.since > at) continue;
+      const { hash, name } = hashAndName(row.key, HASH_OFFSET + 8);
+      known.names.push({ hash, name: Buffer.from(name), dentry });
+    }
+    const last = rows.at(-1);
+    if (last !== undefined) known.from = Buffer.concat([last.key, Buffer.alloc(1)]);
+    if (known.names.length > DEAD_HELD_MAX) {
+      known.overflown = true;
+      known.names = [];
+      return undefined;
+    }
+    if (rows.length < DEAD_ROWS) break;
+  }
+  if (known.names.length > before) known.names.sort((left, right) => compareHashes(left.hash, right.hash));
+  return known.names;
+}
+
+/** Adds names that died after `at` and were there then. */
 function mergeDead(
+  core: EngineCore,
+  ino: InodeId,
+  at: Lsn,
+  cookie: bigint,
+  live: { entries: Listed[]; end: boolean },
+  limit: number,
+): { entries: Listed[]; end: boolean } {
+  const held = deadNames(core, ino, at);
+  if (held === undefined) return mergeManyDead(core, ino, at, cookie, live, limit);
+  const from = after(cookie);
+  const lastLive = live.end ? undefined : live.entries.at(-1)?.hash;
+  const dead = held.filter(
+    ({ hash }) => compareHashes(hash, from) >= 0 && (lastLive === undefined || compareHashes(hash, lastLive) <= 0),
+  );
+  return firstOf([...live.entries, ...dead], limit, live.end);
+}
+
+/** The first `limit` of `all`; names of equal hash stay together. `end`: there are no others behind `all`. */
+function firstOf(all: Listed[], limit: number, end: boolean): { entries: Listed[]; end: boolean } {
+  all.sort((left, right) => compareHashes(left.hash, right.hash));
+  let count = Math.min(limit, all.length);
+  while (count < all.length && sameHash((all[count - 1] as Listed).hash, (all[count] as Listed).hash)) count++;
+  return { entries: all.slice(0, count), end: end && count === all.length };
+}
+
+/** The same where they can't be held: reads everything that died after the moment, for each page. */
+function mergeManyDead(
   core: EngineCore,
   ino: InodeId,
   at: Lsn,
@@ -103,10 +168,7 @@ function mergeDead(
     if (last === undefined || rows.length < DEAD_ROWS) break;
     gte = Buffer.concat([last.key, Buffer.alloc(1)]);
   }
-  const all = [...live.entries, ...dead].sort((left, right) => compareHashes(left.hash, right.hash));
-  let count = Math.min(limit, all.length);
-  while (count < all.length && sameHash((all[count - 1] as Listed).hash, (all[count] as Listed).hash)) count++;
-  return { entries: all.slice(0, count), end: live.end && !truncated && count === all.length };
+  return firstOf([...live.entries, ...dead], limit, live.end && !truncated);
 }
 
 function smallest(entries: Listed[], count: number): Listed[] {

@@ -9,7 +9,6 @@ import type { InodeRow } from "../rows.ts";
 import type { ShareRow } from "../shares.ts";
 import { floorOf, type ReadingParts } from "./apps.ts";
 import { findShare } from "./find-share.ts";
-import { holdMoments } from "./hold.ts";
 import { lookupPath } from "./paths.ts";
 import { resolveMoment } from "./time.ts";
 
@@ -35,7 +34,7 @@ export async function locateApp(parts: ReadingParts, path: SharePath, at: Moment
 export async function locate(parts: ReadingParts, path: SharePath, at: MomentRef): Promise<Located> {
   const found = await locateApp(parts, path, at);
   // The floor may have passed while the time of the moment was looked up.
-  holdMoments([{ core: found.app.core, at: found.at.lsn }])();
+  found.app.core.moments.require(found.at.lsn);
   const share = shareOf(found.app, path);
   const names = pathNames(path.path);
   const inode = lookupPath(found.app.core, share.root, names, found.at.lsn);

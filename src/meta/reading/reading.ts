@@ -58,13 +58,18 @@ export class Reading implements ReadingApi {
   }
 
   async *list(request: ReadRequestAt, options?: CallOptions): Pages<ListEntry> {
-    const work = new Work(this.#parts, options);
-    const isApp = request.path.share === undefined;
-    const found = isApp
-      ? await locateApp(this.#parts, request.path, request.at)
-      : await locate(this.#parts, request.path, request.at);
-    const entries = holding([momentOf(found)], () => ("inode" in found ? listPlace(found, work) : listShares(found)));
+    const entries = request.path.share === undefined ? this.#listApp(request) : this.#listPlace(request, options);
     yield* paged(entries, (entry) => ENTRY_BYTES + entry.name.length + entry.target.length);
+  }
+
+  async *#listApp(request: ReadRequestAt): AsyncGenerator<readonly ListEntry[]> {
+    const app = await locateApp(this.#parts, request.path, request.at);
+    yield* holding([momentOf(app)], () => listShares(app));
+  }
+
+  async *#listPlace(request: ReadRequestAt, options?: CallOptions): AsyncGenerator<readonly ListEntry[]> {
+    const located = await locate(this.#parts, request.path, request.at);
+    yield* holding([momentOf(located)], () => listPlace(located, new Work(this.#parts, options)));
   }
 
   async *read(

@@ -158,7 +158,7 @@ export class RestoreRun {
     const { source, identity, steps } = await planJob(parts, job, input);
     const carrier = new Carrier({ core: app.core, source, restore: this.#row, context, work, identity });
     const skipped = stepsDone(app.core, firstLsn);
-    const release = source.core.moments.hold(source.at);
+    const release = holdMoments([source, { core: app.core, at: input.plannedAt }]);
     try {
       for await (const step of steps) {
         work.check();
@@ -171,7 +171,6 @@ export class RestoreRun {
       }
       await this.#paced(carrier.finish());
     } finally {
-      release();
       await steps.return(undefined);
       release();
     }

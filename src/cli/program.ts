@@ -17,7 +17,7 @@ A moment is ${MOMENT_GRAMMAR}.
 Exit codes and everything else: README.md.`;
 
 /** The command line: every verb with its options. Nothing is done before it is parsed. */
-export function makeProgram(context: CommandContext): Command {
+export function makeProgram(context: CommandContext, { json = false }: { json?: boolean } = {}): Command {
   const { version, stdout, stderr } = context.environment;
   const program = new Command("tidemark")
     .description("File shares for containers that remember everything")
@@ -31,7 +31,8 @@ export function makeProgram(context: CommandContext): Command {
     .configureHelp({ showGlobalOptions: true })
     .configureOutput({
       writeOut: (text) => void stdout.write(text),
-      writeErr: (text) => void stderr.write(text),
+      // With --json what is wrong with the line is reported as JSON, in its place (run.ts).
+      writeErr: (text) => void (json || stderr.write(text)),
       outputError: (text, write) => write(text.replace(/^error: /, "tidemark: ")),
     })
     .showHelpAfterError("(--help tells more)")

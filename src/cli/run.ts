@@ -8,21 +8,24 @@ import { makeProgram } from "./program.ts";
 
 /** Runs one command line (without the program's own name). Never throws: answers the exit code; what went wrong is on standard error. */
 export async function run(args: readonly string[], environment: CliEnvironment): Promise<number> {
+  // Looked for before the line is parsed: it says how a line that can't be parsed is reported.
+  const json = args.includes("--json");
   let exitCode: number = EXIT_CODES.OK.code;
   const finish = (code: number): void => {
     exitCode = code;
   };
   try {
-    await makeProgram({ environment, finish }).parseAsync([...args], { from: "user" });
+    await makeProgram({ environment, finish }, { json }).parseAsync([...args], { from: "user" });
     return exitCode;
   } catch (error) {
-    return report(error, { environment, json: args.includes("--json") });
+    return report(error, { environment, json });
   }
 }
 
 function report(error: unknown, { environment, json }: { environment: CliEnvironment; json: boolean }): number {
-  // Commander has said what is wrong already; help and version end this way too.
-  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT_CODES.OK.code : EXIT_CODES.USAGE.code;
+  // Help and version end this way too. To a person commander has said what is wrong already.
+  if (error instanceof CommanderError && (error.exitCode === 0 || !json))
+    return error.exitCode === 0 ? EXIT_CODES.OK.code : EXIT_CODES.USAGE.code;
   if (error instanceof OutputClosedError) return EXIT_CODES.OK.code;
   const known = asTidemarkError(error);
   const exitCode = EXIT_CODES[EXIT_OF_ERROR[known.code]].code;
@@ -39,6 +42,8 @@ function report(error: unknown, { environment, json }: { environment: CliEnviron
 
 function asTidemarkError(error: unknown): TidemarkError {
   if (error instanceof TidemarkError) return error;
+  if (error instanceof CommanderError)
+    return new TidemarkError("INVALID_ARGUMENT", error.message.replace(/^error: /, ""), { cause: error });
   const code = error instanceof Error && "code" in error ? String(error.code) : "";
   const message = error instanceof Error ? error.message : String(error);
   switch (code) {

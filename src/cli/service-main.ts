@@ -1,5 +1,6 @@
 /** The service process: started by the supervisor (serve.ts), never by hand. */
 import { readFileSync } from "node:fs";
+import { release } from "node:os";
 import { SystemClock } from "../base/clock.ts";
 import { type ErrorCode, TidemarkError } from "../domain/errors.ts";
 import { SupervisorClient } from "../gateway/fuse/supervisor-client.ts";
@@ -8,6 +9,12 @@ import { EXIT_CODES, EXIT_OF_ERROR } from "./exit-codes.ts";
 import { createLog } from "./log.ts";
 import { SERVICE_OPTIONS_VARIABLE, type ServiceProcessOptions } from "./serve.ts";
 import { runService } from "./service/run-service.ts";
+
+/** FUSE_NOTIFY_RESEND came with Linux 6.9. */
+const [KERNEL_MAJOR = 0, KERNEL_MINOR = 0] = release()
+  .split(".")
+  .map((part) => Number.parseInt(part, 10));
+const KERNEL_RESENDS = KERNEL_MAJOR > 6 || (KERNEL_MAJOR === 6 && KERNEL_MINOR >= 9);
 
 async function main(): Promise<void> {
   const options = JSON.parse(process.env[SERVICE_OPTIONS_VARIABLE] ?? "{}") as ServiceProcessOptions;
@@ -29,7 +36,7 @@ async function main(): Promise<void> {
       state: client.supervised ? "running" : "lost",
       pid: supervisorPid,
       restartCount: client.restartCount,
-      kernelResends: true,
+      kernelResends: KERNEL_RESENDS,
     }),
   });
   // Before "serving": from then on a death by an unhandled signal would count as a crash, and be repaired.

@@ -53,7 +53,8 @@ export class ExtentList {
     const before = extents[first];
     const after = extents[end - 1];
     const put: Extent[] = [];
-    if (end > first && before !== undefined && before.start < from) put.push({ ...before, length: from - before.start });
+    if (end > first && before !== undefined && before.start < from)
+      put.push({ ...before, length: from - before.start });
     if (by !== undefined) put.push(by);
     if (end > first && after !== undefined && after.start + after.length > to) {
       put.push(slice(after, to, after.start + after.length));

@@ -9,8 +9,14 @@ const PAGE_INODES = 8192;
 /** Orphans loaded when an app is opened, at most: each is a file that somebody held open when the machine stopped. */
 const ORPHANS_LOADED_MAX = 1_000_000;
 
-/** One mount's knowledge: which inodes its kernel was told of. `all`: it was attached before this process started, so anything may be. */
-type Mount = { all: boolean; readonly pages: Map<number, Uint8Array> };
+/** A set of inode numbers: pages of bits. */
+type Bits = Map<number, Uint8Array>;
+
+/**
+ * One mount's knowledge: which inodes its kernel holds. A mount that went on from a former process may hold any inode from then, that is below
+ * `doubtfulBelow` (numbers only rise), until something is heard of it: `heard`. Of all others what this process told is the truth.
+ */
+type Mount = { readonly doubtfulBelow: number; readonly held: Bits; readonly heard: Bits };
 
 /**
  * Which mounts' kernels may hold which inodes, so that an unlinked file stays as long as somebody may have it open. FORGET is never
@@ -38,9 +44,9 @@ export class Holders {
     }
   }
 
-  /** A mount begins, or (`resumed`) goes on under a new process, which does not know what the kernel was told before. */
-  attach(mount: MountId, options: { readonly resumed: boolean }): void {
-    this.#mounts.set(mount, { all: options.resumed, pages: new Map() });
+  /** A mount begins (`toldBelow` 0), or goes on under a new process, which does not know of which inodes below `toldBelow` the kernel was told before. */
+  attach(mount: MountId, options: { readonly toldBelow: number }): void {
+    this.#mounts.set(mount, { doubtfulBelow: options.toldBelow, held: new Map(), heard: new Map() });
   }
 
   /** The mount has ended: answers the orphans nobody holds any more. */
@@ -66,21 +72,18 @@ export class Holders {
   /** The kernel of `mount` is being told of `ino`. */
   hold(mount: MountId, ino: InodeId): void {
     const entry = this.#mounts.get(mount);
-    if (entry === undefined || entry.all) return;
-    const number = Math.floor(ino / PAGE_INODES);
-    let page = entry.pages.get(number);
-    if (page === undefined) {
-      page = new Uint8Array(PAGE_INODES / 8);
-      entry.pages.set(number, page);
-    }
-    const bit = ino % PAGE_INODES;
-    page[bit >> 3] = (page[bit >> 3] ?? 0) | (1 << (bit & 7));
+    if (entry === undefined) return;
+    setBit(entry.held, ino);
+    if (ino < entry.doubtfulBelow) setBit(entry.heard, ino);
   }
 
   /** The mounts that may hold `ino` now. */
   of(ino: InodeId): MountId[] {
     const holding: MountId[] = [];
-    for (const [mount, entry] of this.#mounts) if (entry.all || hasBit(entry, ino)) holding.push(mount);
+    for (const [mount, entry] of this.#mounts) {
+      const doubtful = ino < entry.doubtfulBelow && !hasBit(entry.heard, ino);
+      if (doubtful || hasBit(entry.held, ino)) holding.push(mount);
+    }
     return holding;
   }
 
@@ -101,10 +104,9 @@ export class Holders {
   /** The kernel of `mount` let go of `ino`. Answers whether it is an orphan that nobody holds any more. */
   release(mount: MountId, ino: InodeId): boolean {
     const entry = this.#mounts.get(mount);
-    const page = entry?.pages.get(Math.floor(ino / PAGE_INODES));
-    if (page !== undefined) {
-      const bit = ino % PAGE_INODES;
-      page[bit >> 3] = (page[bit >> 3] ?? 0) & ~(1 << (bit & 7));
+    if (entry !== undefined) {
+      clearBit(entry.held, ino);
+      if (ino < entry.doubtfulBelow) setBit(entry.heard, ino);
     }
     const holders = this.#orphans.get(ino);
     if (holders === undefined) return false;
@@ -113,9 +115,25 @@ export class Holders {
   }
 }
 
-function hasBit(mount: Mount, ino: number): boolean {
-  const bit = ino % PAGE_INODES;
-  return (((mount.pages.get(Math.floor(ino / PAGE_INODES))?.[bit >> 3] ?? 0) >> (bit & 7)) & 1) === 1;
+function hasBit(bits: Bits, ino: number): boolean {
+  return (((bits.get(Math.floor(ino / PAGE_INODES))?.[(ino % PAGE_INODES) >> 3] ?? 0) >> (ino & 7)) & 1) === 1;
+}
+
+function setBit(bits: Bits, ino: number): void {
+  const number = Math.floor(ino / PAGE_INODES);
+  let page = bits.get(number);
+  if (page === undefined) {
+    page = new Uint8Array(PAGE_INODES / 8);
+    bits.set(number, page);
+  }
+  const at = (ino % PAGE_INODES) >> 3;
+  page[at] = (page[at] ?? 0) | (1 << (ino & 7));
+}
+
+function clearBit(bits: Bits, ino: number): void {
+  const page = bits.get(Math.floor(ino / PAGE_INODES));
+  const at = (ino % PAGE_INODES) >> 3;
+  if (page !== undefined) page[at] = (page[at] ?? 0) & ~(1 << (ino & 7));
 }
 
 export function encodeOrphan(since: Lsn, mounts: readonly MountId[]): Buffer {

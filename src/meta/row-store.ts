@@ -23,7 +23,13 @@ export type RowRange = {
 };
 
 /** A pending row. Replaced by a newer record of its key in place: `lsn` is that of the last one, and `DROPPED` once the row has left. */
-type Entry = { readonly text: string; readonly table: PendingTable; value: Buffer | null; lsn: number; orderNumber: number };
+type Entry = {
+  readonly text: string;
+  readonly table: PendingTable;
+  value: Buffer | null;
+  lsn: number;
+  orderNumber: number;
+};
 
 /**
  * Pending rows of one table: points in a map. The order of keys is made when a range first asks for it and kept up from then on, until

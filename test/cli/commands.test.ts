@@ -263,6 +263,14 @@ describe("exit codes", () => {
     expect(JSON.parse(stderr)).toEqual({ error: { code: "NOT_FOUND", message: "no such app", data: { name: "x" } } });
   });
 
+  test("a command line that is wrong is JSON with --json too", async () => {
+    const { code, stderr } = await cli(["ls", "--json"], { api });
+    expect(code).toBe(EXIT_CODES.USAGE.code);
+    expect(JSON.parse(stderr)).toEqual({
+      error: { code: "INVALID_ARGUMENT", message: "missing required argument 'path'", data: {} },
+    });
+  });
+
   test.each([
     [["nonsense"], "unknown command 'nonsense'"],
     [["ls"], "missing required argument 'path'"],

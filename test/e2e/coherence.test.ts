@@ -200,6 +200,12 @@ for number in range(400): os.write(log, sys.argv[2].encode() * (1 + number % 100
     for (const name of names) expect(existsSync(`${b}/${name}`)).toBe(false);
     writeFileSync(`${a}/content`, "old");
     await expect.poll(() => existsSync(`${b}/content`) && readFileSync(`${b}/content`, "utf8"), SOON).toBe("old");
+    mkdirSync(`${a}/work`);
+    const worker = new LineChild("python3", [
+      "-c",
+      `import os, sys\nos.chdir("${b}/work")\nfor line in sys.stdin: print(os.getcwd(), flush=True)`,
+    ]);
+    expect(await worker.ask("where")).toBe(`${b}/work`);
     // The supervisor writes the news: while it is stopped, what exceeds one order waits in the service.
     process.kill(service.supervisorPid, "SIGSTOP");
     for (const name of names) writeFileSync(`${a}/${name}`, "");
@@ -210,6 +216,8 @@ for number in range(400): os.write(log, sys.argv[2].encode() * (1 + number % 100
     process.kill(service.supervisorPid, "SIGCONT");
     await expect.poll(() => names.filter((name) => !existsSync(`${b}/${name}`)), SOON).toEqual([]);
     await expect.poll(() => readFileSync(`${b}/content`, "utf8"), SOON).toBe("new");
+    expect(await worker.ask("where")).toBe(`${b}/work`);
+    await worker.end();
   });
 
   test("what a restore changes is seen on both when the command has ended", async () => {

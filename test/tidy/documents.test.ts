@@ -71,7 +71,8 @@ describe("README", () => {
 });
 
 test("links in documents lead to files", () => {
-  const documents = ["README.md", ...filesBelow("src", ".md"), ...filesBelow("test", ".md")];
+  const folders = ["src", "test", "docs", "deploy"];
+  const documents = ["README.md", "CHANGELOG.md", ...folders.flatMap((folder) => filesBelow(folder, ".md"))];
   const broken = documents.flatMap((path) =>
     [...readText(path).matchAll(/\]\((?!https?:|#)([^)#\s]+)/g)]
       .map(([, target = ""]) => join(dirname(path), target))

@@ -70,7 +70,9 @@ export class ActiveMount {
       ...(mounted.resume === undefined ? {} : { resume: mounted.resume }),
     });
     const isLive = parts.row.at === undefined;
-    this.#unsubscribe = isLive ? parts.app.engine.subscribe((invalidation) => this.invalidate(invalidation)) : () => {};
+    this.#unsubscribe = isLive
+      ? parts.app.engine.subscribe((invalidation) => this.invalidate(invalidation, { doubtful: false }))
+      : () => {};
   }
 
   /** Stops serving; the descriptor is no longer used when this resolves. */
@@ -110,22 +112,41 @@ export class ActiveMount {
     return this.#views.value;
   }
 
-  /** Has the kernel forget what a change made elsewhere. */
-  invalidate(invalidation: Invalidation): void {
+  /**
+   * Has the kernel forget what a change made elsewhere. `doubtful`: it may know already; then names are only asked for again, since to drop one that is
+   * right would take working directories and mount points below it along.
+   */
+  invalidate(invalidation: Invalidation, options: { readonly doubtful: boolean }): void {
     if (invalidation.excluding === this.row.id) return;
+    const { fd } = this.mounted;
     switch (invalidation.kind) {
       case "inode":
         if (invalidation.data) this.#appends.changedElsewhere(invalidation.ino);
         this.#tellInode(invalidation.ino, invalidation.data);
         break;
       case "entry":
-        this.#tellEntry({ slot: 0, parentIno: this.#number(invalidation.parent) }, invalidation.name);
+        this.#tell({
+          kind: "entry",
+          fd,
+          slot: 0,
+          parentIno: this.#number(invalidation.parent),
+          name: invalidation.name,
+          expireOnly: options.doubtful,
+        });
         // A name the kernel has not looked up may all the same be missing in a listing it keeps.
         this.#tellInode(invalidation.parent, true);
         break;
       case "snapshot":
-        this.#tellEntry({ slot: VIEWS_SLOT, parentIno: VIEWS_INO }, invalidation.name);
-        this.#tell({ kind: "inode", fd: this.mounted.fd, slot: VIEWS_SLOT, ino: VIEWS_INO, data: ALL_DATA });
+        // A view that somebody works in stays one, whatever its name means now: so this is only asked for again, too.
+        this.#tell({
+          kind: "entry",
+          fd,
+          slot: VIEWS_SLOT,
+          parentIno: VIEWS_INO,
+          name: invalidation.name,
+          expireOnly: true,
+        });
+        this.#tell({ kind: "inode", fd, slot: VIEWS_SLOT, ino: VIEWS_INO, data: ALL_DATA });
         break;
       default:
         unreachable(invalidation);
@@ -135,10 +156,6 @@ export class ActiveMount {
   #tellInode(ino: InodeId, data: boolean): void {
     const { fd } = this.mounted;
     this.#tell({ kind: "inode", fd, slot: 0, ino: this.#number(ino), data: data ? ALL_DATA : undefined });
-  }
-
-  #tellEntry(parent: { readonly slot: number; readonly parentIno: number }, name: Buffer): void {
-    this.#tell({ kind: "entry", fd: this.mounted.fd, ...parent, name, expireOnly: false });
   }
 
   /** Nobody waits here: an answer must never wait for its own mount's kernel, and a full queue is waited for by whoever makes many changes. */

@@ -74,7 +74,7 @@ export class Mounts implements MountApi {
         let told = 0;
         for await (const news of recentNews(app)) {
           if (this.#stopping) return;
-          for (const mount of mounts) if (this.#active.has(mount.row.id)) mount.invalidate(news);
+          for (const mount of mounts) if (this.#active.has(mount.row.id)) mount.invalidate(news, { doubtful: true });
           if (++told % NEWS_BATCH === 0) await Promise.all(mounts.map(({ mounted }) => notifier.settled(mounted.fd)));
         }
       } catch (error) {

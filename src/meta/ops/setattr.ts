@@ -35,7 +35,8 @@ export function setattr(
   if (set.mtime !== undefined) inode = { ...inode, mtime: timeOf(set.mtime, tx) };
   inode = tx.put(inode);
   tx.tellInode(inode.ino, set.size !== undefined);
-  const shrinks = set.size !== undefined && set.size < before.size;
+  // A truncation that finds the file empty already must not fail on a full disk either.
+  const shrinks = set.size !== undefined && set.size <= before.size;
   tx.commit(RECORD_OP.SETATTR, setattrDetail(inode.ino, mask, inode.size), { useReserve: shrinks });
   return inode;
 }

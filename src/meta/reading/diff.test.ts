@@ -3,6 +3,7 @@ import type { DiffEntry } from "../../domain/admin-reading.ts";
 import type { InodeId, Lsn } from "../../domain/ids.ts";
 import type { MomentRef } from "../../domain/moment.ts";
 import { History } from "./history.ts";
+import { Snapshots } from "./snapshots.ts";
 import { all, type TestApp, TestApps } from "./test-app.ts";
 
 let apps: TestApps;
@@ -114,4 +115,20 @@ test("the cost is what changed: unchanged files are not looked at", async () => 
   };
   expect(await diff("files", from)).toEqual(["changed  (times)", "added small"]);
   expect(looked.size).toBeLessThan(5);
+});
+
+test("from a snapshot before the history that is kept, everything is compared, with the same result", async () => {
+  const snapshots = new Snapshots(apps.parts);
+  app.mkdir(root, "d");
+  for (const name of ["same", "edited", "moved", "gone"]) app.put(root, `d/${name}`, "text");
+  const made = await snapshots.createSnapshot({ app: app.path("").app, name: "old", syncMounts: false });
+  app.write(root, "d/edited", "TEXT");
+  app.rename(root, "d/moved", "there");
+  app.unlink(root, "d/gone");
+  const from: MomentRef = { kind: "snapshot", name: "old" };
+  const expected = [await diff("", from), await diff("files/d", from)];
+  expect(expected[0]).toHaveLength(5);
+  app.app.core.moments.raise(app.app.core.lastLsn);
+  await expect(diff("", { kind: "lsn", lsn: (made.lsn + 1) as Lsn })).rejects.toMatchObject({ code: "OUT_OF_HISTORY" });
+  expect([await diff("", from), await diff("files/d", from)]).toEqual(expected);
 });

@@ -228,3 +228,22 @@ test("who made a version is told", async () => {
   app.write(root, "f", "22");
   expect((await versions("files/f")).map((version) => version.actor.label)).toEqual(["service", ""]);
 });
+
+test("history begins where what is kept begins, with the version that holds there", async () => {
+  app.put(root, "f", "1");
+  pause();
+  app.rename(root, "f", "g");
+  pause();
+  app.write(root, "g", "22");
+  pause();
+  app.create(root, "other");
+  const floor = moment();
+  pause();
+  app.write(root, "g", "333");
+  app.app.core.moments.raise(floor.lsn);
+  expect((await versions("files/g")).map(line)).toEqual(["WRITE g 3 x1", "WRITE g 2 x1"]);
+  expect((await log("files")).map((record) => record.lsn)).toEqual([floor.lsn + 1]);
+  await expect(versions("files/g", { to: { kind: "lsn", lsn: 3 as Lsn } })).rejects.toMatchObject({
+    code: "OUT_OF_HISTORY",
+  });
+});

@@ -21,7 +21,7 @@ const COPY_BYTES = 1024 * 1024;
 const COPY_PIECES = 500;
 
 /** Most bytes in use of a segment that is cleaned with the help of the space reserve: a quarter of it, for up to 64 MiB gained. */
-const RESERVE_COPY_BYTES_MAX = 4 * 1024 * 1024;
+export const RESERVE_COPY_BYTES_MAX = 4 * 1024 * 1024;
 
 /** A step that was just completed, for tests that stop there. */
 export type CleanStep = "copied" | "retired" | "synced" | "removed" | "forgotten";

@@ -19,6 +19,9 @@ export type AppUsage = {
   readonly journalBytes: number;
   /** What the present needs of it. */
   readonly liveBytes: number;
+  readonly floor: Lsn;
+  /** How far the floor can move: to the end of the journal, if nobody wants its records. */
+  readonly floorMax: Lsn;
   /** Time of the oldest moment that can be read. */
   readonly oldest: Timestamp;
   /** Oldest first. */
@@ -43,6 +46,12 @@ const CLEAN_COST_BYTES = 2048;
 /** When so much of the bound is taken up by dead parts of segments, these are cleaned before more history goes. */
 const WASTE_RATIO_MAX = 0.25;
 
+/** History is dropped from the last segments only if it is at least this part of what the disk is short of: else it would be lost for nothing. */
+const WORTH_RATIO = 0.1;
+
+/** Records that the floor passes in one go when there are no more. */
+const RECORDS_AT_ONCE = 256;
+
 /** Journal bytes that the present doesn't need. */
 export function historyBytesOf(app: AppUsage): number {
   return Math.max(0, app.journalBytes - app.liveBytes);
@@ -53,15 +62,32 @@ export function reclaimableBytesOf(app: AppUsage): number {
   return app.segments.reduce((sum, segment) => (segment.place === "below" && segment.use !== undefined ? sum + gainOf(segment) : sum), 0);
 }
 
+/** What is to be kept, and by how much it is not. */
+export type Bounds = {
+  /** By how many bytes there is too much history, or too little room on the disk; at most 0 when neither. */
+  readonly excessBytes: number;
+  /** How many bytes the disk has too few. */
+  readonly shortBytes: number;
+  readonly historyBytesMax: number;
+  /** What cleaning one segment may write: the room there is. */
+  readonly copyBytesMax: number;
+};
+
 /**
- * How to come nearer to a bound that is passed by `excessBytes`. What nobody can read goes first, poorest segments first; then the oldest history: of the apps that hold at least
- * the average of history, the one whose history reaches back furthest. So a busy app eats its own past and not that of the quiet ones.
+ * How to come nearer to the bounds. What nobody can read goes first, poorest segments first; then the oldest history: of the apps that hold at least the average of
+ * history, the one whose history reaches back furthest. So a busy app eats its own past and not that of the quiet ones. When the disk is full of history that no
+ * whole segment holds, as after everything was deleted just now, the floor moves up through the last segments, half of what is left at a time.
  */
-export function nextAction(apps: readonly AppUsage[], excessBytes: number, historyBytesMax: number): Action {
-  if (excessBytes <= 0) return { do: "nothing" };
+export function nextAction(apps: readonly AppUsage[], bounds: Bounds): Action {
+  if (bounds.excessBytes <= 0) return { do: "nothing" };
   const waste = apps.reduce((sum, app) => sum + reclaimableBytesOf(app), 0);
-  const gainRatioMin = waste > historyBytesMax * WASTE_RATIO_MAX ? GAIN_RATIO_LEAST : GAIN_RATIO;
-  return poorest(apps, gainRatioMin) ?? oldest(apps, excessBytes) ?? poorest(apps, GAIN_RATIO_LEAST) ?? { do: "nothing" };
+  const gainRatioMin = waste > bounds.historyBytesMax * WASTE_RATIO_MAX ? GAIN_RATIO_LEAST : GAIN_RATIO;
+  return (
+    poorest(apps, gainRatioMin, bounds) ??
+    oldestSegment(apps, bounds) ??
+    poorest(apps, GAIN_RATIO_LEAST, bounds) ??
+    oldestRecords(apps, bounds) ?? { do: "nothing" }
+  );
 }
 
 /** Bytes that cleaning the segment would give back, less what it writes itself. All of them, as long as nobody counted what is in use. */
@@ -70,12 +96,12 @@ export function gainOf({ bytes, use }: Pick<SegmentUsage, "bytes" | "use">): num
   return use.state === "damaged" ? 0 : Math.max(0, bytes - use.costBytes - CLEAN_COST_BYTES);
 }
 
-function poorest(apps: readonly AppUsage[], gainRatioMin: number): Action | undefined {
+function poorest(apps: readonly AppUsage[], gainRatioMin: number, { copyBytesMax }: Bounds): Action | undefined {
   let best: Action | undefined;
   let bestRatio = gainRatioMin;
   for (const app of apps) {
     for (const segment of app.segments) {
-      if (segment.place !== "below") continue;
+      if (segment.place !== "below" || (segment.use?.liveBytes ?? 0) > copyBytesMax) continue;
       const ratio = gainOf(segment) / segment.bytes;
       if (ratio < bestRatio || (best !== undefined && ratio === bestRatio)) continue;
       bestRatio = ratio;
@@ -85,11 +111,9 @@ function poorest(apps: readonly AppUsage[], gainRatioMin: number): Action | unde
   return best;
 }
 
-function oldest(apps: readonly AppUsage[], excessBytes: number): Action | undefined {
-  const able = apps.filter((app) => app.segments.some(({ place }) => place === "droppable") && historyBytesOf(app) > 0);
-  const average = able.reduce((sum, app) => sum + historyBytesOf(app), 0) / Math.max(1, able.length);
-  const holders = able.filter((app) => historyBytesOf(app) >= average);
-  const [chosen] = holders.sort((left, right) => compareTimestamps(left.oldest, right.oldest));
+/** Passes as many segments of one app as hold the excess. */
+function oldestSegment(apps: readonly AppUsage[], { excessBytes }: Bounds): Action | undefined {
+  const chosen = oldest(apps.filter((app) => app.segments.some(({ place }) => place === "droppable")));
   if (chosen === undefined) return undefined;
   let passed = 0;
   let floor: Lsn | undefined;
@@ -100,4 +124,22 @@ function oldest(apps: readonly AppUsage[], excessBytes: number): Action | undefi
     if (passed >= excessBytes) break;
   }
   return floor === undefined ? undefined : { do: "raise", id: chosen.id, floor };
+}
+
+function oldestRecords(apps: readonly AppUsage[], { shortBytes }: Bounds): Action | undefined {
+  if (shortBytes <= 0) return undefined;
+  const worth = apps.filter((app) => app.floorMax > app.floor && historyBytesOf(app) >= shortBytes * WORTH_RATIO);
+  const chosen = oldest(worth);
+  if (chosen === undefined) return undefined;
+  const left = chosen.floorMax - chosen.floor;
+  const step = left <= RECORDS_AT_ONCE ? left : Math.ceil(left / 2);
+  return { do: "raise", id: chosen.id, floor: (chosen.floor + step) as Lsn };
+}
+
+/** Of the apps with at least the average of history the one whose history reaches back furthest. */
+function oldest(apps: readonly AppUsage[]): AppUsage | undefined {
+  const able = apps.filter((app) => historyBytesOf(app) > 0);
+  const average = able.reduce((sum, app) => sum + historyBytesOf(app), 0) / Math.max(1, able.length);
+  const holders = able.filter((app) => historyBytesOf(app) >= average);
+  return holders.sort((left, right) => compareTimestamps(left.oldest, right.oldest))[0];
 }

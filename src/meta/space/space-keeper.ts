@@ -8,9 +8,9 @@ import type { DiskSpace, OpenApp } from "../open-app.ts";
 import type { Turns } from "../reading/turns.ts";
 import { Work } from "../reading/work.ts";
 import { AppSpace } from "./app-space.ts";
-import { Cleaner, type CleanStep } from "./cleaner.ts";
+import { Cleaner, type CleanStep, RESERVE_COPY_BYTES_MAX } from "./cleaner.ts";
 import { Collector } from "./collector.ts";
-import { type Action, gainOf, historyBytesOf, nextAction, reclaimableBytesOf } from "./policy.ts";
+import { type Action, type Bounds, gainOf, historyBytesOf, nextAction, reclaimableBytesOf } from "./policy.ts";
 import { raiseFloor } from "./raise-floor.ts";
 import { releasePins } from "./release-pins.ts";
 import { SegmentReader } from "./segment-contents.ts";
@@ -51,6 +51,9 @@ const CHECK_MS = 1000;
 
 /** Wait after a run that failed, or could not gain enough. */
 const RETRY_MS = 10_000;
+
+/** Wait after a run that found the disk full: RocksDB needs some seconds to see room again. */
+const NO_SPACE_RETRY_MS = 2000;
 
 const WARN_RATIO = 0.8;
 const WARN_AGAIN_RATIO = 0.7;
@@ -138,13 +141,13 @@ export class SpaceKeeper {
     this.#cancelTimer = this.#options.timers.after(CHECK_MS, () => {
       this.#arm();
       const nowMs = this.#options.clock.monotonicMs();
-      if (this.#running === undefined && nowMs >= this.#waitUntilMs && this.#excessBytes() > 0) this.#startRun();
+      if (this.#running === undefined && nowMs >= this.#waitUntilMs && this.#bounds().excessBytes > 0) this.#startRun();
     });
   }
 
   #startRun(): void {
     this.runOnce().catch((error: unknown) => {
-      this.#waitUntilMs = this.#options.clock.monotonicMs() + RETRY_MS;
+      this.#waitUntilMs = this.#options.clock.monotonicMs() + (isNoSpace(error) ? NO_SPACE_RETRY_MS : RETRY_MS);
       if (error instanceof TidemarkError && error.code === "CANCELLED") return;
       this.#options.log.error("keeping the journals within their bounds failed; it is tried again", { cause: error });
     });
@@ -162,10 +165,10 @@ export class SpaceKeeper {
       await this.#guarded(app, (space) => (action.do === "raise" ? this.#raise(space, action.floor, work) : this.#clean(space, action, work)));
     }
     for (const app of this.#options.apps()) await this.#guarded(app, async (space) => new SpaceBatch(space).commit({}));
-    const excess = this.#excessBytes();
-    if (excess <= 0) return;
+    const { excessBytes } = this.#bounds();
+    if (excessBytes <= 0) return;
     this.#waitUntilMs = clock.monotonicMs() + RETRY_MS;
-    this.#options.log.warn("the journals are larger than they should be, but what there is can't go: it is the present, or snapshots keep it", { excessBytes: excess });
+    this.#options.log.warn("the journals are larger than they should be, but what there is can't go: it is the present, or snapshots keep it", { excessBytes });
   }
 
   /** Ends what an earlier run left half done. */
@@ -204,7 +207,7 @@ export class SpaceKeeper {
     space.uses.set(segment, use);
     space.counted.add(segment);
     const bytes = space.app.journal.segments().find((summary) => summary.segment === segment)?.bytes ?? 0;
-    if (gainOf({ bytes, use }) < gainRatioMin * bytes) return;
+    if (gainOf({ bytes, use }) < gainRatioMin * bytes || liveBytes > this.#bounds().copyBytesMax) return;
     await this.#cleaner(space, work).clean(segment, lastLsn, contents);
   }
 
@@ -252,11 +255,11 @@ export class SpaceKeeper {
 
   #next(): Action {
     const usages = this.#options.apps().map((app) => usageOf(this.#space(app), this.#floorMax(app)));
-    return nextAction(usages, this.#excessBytes(), Number(this.historyBytesMax));
+    return nextAction(usages, this.#bounds());
   }
 
-  /** By how much the journals are too large, or the disk too full; not above 0 when they are not. */
-  #excessBytes(): number {
+  /** How much the journals are too large, or the disk is too full. */
+  #bounds(): Bounds {
     const { apps, diskSpace, diskFreeBytesMin, log } = this.#options;
     const history = apps().reduce((sum, app) => sum + historyBytesOf(usageOf(this.#space(app), this.#floorMax(app))), 0);
     const max = Number(this.historyBytesMax);
@@ -267,7 +270,9 @@ export class SpaceKeeper {
     }
     const { totalBytes, freeBytes } = diskSpace();
     const freeMin = diskFreeBytesMin ?? clamp(Number(totalBytes) / 20, DISK_FREE_MIN, DISK_FREE_MAX);
-    return Math.max(history - max, Number(freeMin) - Number(freeBytes));
+    const shortBytes = Number(freeMin) - Number(freeBytes);
+    const excessBytes = Math.max(history - max, shortBytes);
+    return { excessBytes, shortBytes, historyBytesMax: max, copyBytesMax: Math.max(RESERVE_COPY_BYTES_MAX, Number(freeBytes) / 2) };
   }
 }
 
@@ -281,6 +286,6 @@ function clamp(value: number, low: number, high: number): number {
 }
 
 /** Whether an error of a run only means that the disk is full. */
-export function isNoSpace(error: unknown): boolean {
+function isNoSpace(error: unknown): boolean {
   return error instanceof FsError && error.code === "ENOSPC";
 }

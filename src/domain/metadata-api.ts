@@ -12,7 +12,8 @@ import type { Inode } from "./inode.ts";
  */
 export type ReadRequest =
   | { readonly op: "lookup"; readonly parent: InodeId; readonly name: Buffer; readonly at: Lsn }
-  | { readonly op: "getattr"; readonly ino: InodeId; readonly at: Lsn }
+  /** `tells`: the answer tells the mount's kernel of the inode, as a lookup does: a FORGET will come. */
+  | { readonly op: "getattr"; readonly ino: InodeId; readonly at: Lsn; readonly tells?: boolean }
   /** `cookie` 0n starts; each entry names the cookie that continues after it. "." and ".." are not listed. */
   | {
       readonly op: "readdir";
@@ -140,8 +141,11 @@ export type WriteRequest =
   | { readonly op: "removexattr"; readonly ino: InodeId; readonly name: Buffer }
   /** Resolves when everything acknowledged before is durable. EIO after a failed sync. */
   | { readonly op: "fsync"; readonly ino: InodeId }
-  /** The mount's kernel holds this inode no more: an orphan that nobody else holds ends. Never fails. */
-  | { readonly op: "forget"; readonly ino: InodeId };
+  /**
+   * The mount's kernel forgets `lookups` (absent: all) of the times it was told of the inode by lookup, readdir with `plus`, or something that makes or links
+   * one. When nobody holds it any more, an orphan ends. Never fails.
+   */
+  | { readonly op: "forget"; readonly ino: InodeId; readonly lookups?: number };
 
 export type Request = ReadRequest | WriteRequest;
 

@@ -221,7 +221,9 @@ export function findShareRow(shares: readonly ShareRow[], ref: ShareRef): ShareR
 function only<T extends { readonly id: string; readonly name: string }>(found: readonly T[], what: string): T {
   const [first, second] = found;
   if (first === undefined) {
-    throw new TidemarkError("NOT_FOUND", `there is no deleted ${what}`, { data: { missing: what.split(" ")[0] ?? "" } });
+    throw new TidemarkError("NOT_FOUND", `there is no deleted ${what}`, {
+      data: { missing: what.split(" ")[0] ?? "" },
+    });
   }
   if (second === undefined) return first;
   const names = found.map((item) => `${item.name}@${item.id.slice(0, 8)}`).join(", ");

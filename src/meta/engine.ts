@@ -27,10 +27,15 @@ import { removexattr, setxattr } from "./ops/xattr.ts";
 /** Memory of rows not yet applied at which writers begin to wait: about 100,000 rows, two seconds of the fastest create storm. */
 export const PENDING_BYTES_MAX = 48 * 1024 * 1024;
 
+/** Times a writer on a full disk tries again after room was made: other writers may have been faster. */
+const ROOM_TRIES = 16;
+
 export type EngineOptions = {
   readonly core: EngineCore;
   /** Resolves when the applier has made room in the overlay. */
   readonly waitForRoom: () => Promise<void>;
+  /** Tries to make room on a full disk by dropping history; answers whether trying again is worth it. Absent: a full disk is full. */
+  readonly makeRoom?: () => Promise<boolean>;
   /** Space of the disk, for statfs. */
   readonly diskSpace: () => { readonly totalBytes: bigint; readonly freeBytes: bigint };
   /** Called once, when `close` ran everything else. */
@@ -70,7 +75,7 @@ export class Engine implements MetadataApi {
 
   /** A mount of a share of this app begins; `resumed`: it goes on under a new process. */
   attachMount(mount: MountId, options: { readonly resumed: boolean }): void {
-    this.core.holders.attach(mount, options);
+    this.core.holders.attach(mount, { toldBelow: options.resumed ? this.core.nextInode : 0 });
   }
 
   /** A mount has ended: orphans that only it held end too. */
@@ -92,7 +97,7 @@ export class Engine implements MetadataApi {
       case "readdir":
         return this.#heldAll(context, readdir(this.core, request), request);
       case "getattr":
-        return this.core.inodeAt(request.ino, request.at);
+        return this.#attributes(request, context);
       case "readlink":
         return readlink(this.core, request);
       case "getxattr":
@@ -109,7 +114,7 @@ export class Engine implements MetadataApi {
         this.core.inode(request.ino);
         return this.core.journal.sync(this.core.lastLsn).then(() => undefined);
       case "forget":
-        return forget(this.core, request.ino, context);
+        return forget(this.core, request, context);
       default:
         return this.#mutate(request, context);
     }
@@ -121,17 +126,38 @@ export class Engine implements MetadataApi {
       if (found !== undefined) return found.reply;
     }
     if (this.core.store.pendingBytes > PENDING_BYTES_MAX) return this.#mutateLater(request, context);
-    return this.#run(request, context);
+    return this.#attempt(request, context);
+  }
+
+  #attempt(request: Mutation, context: RequestContext): AnyReply | Promise<AnyReply> {
+    try {
+      return this.#run(request, context);
+    } catch (error) {
+      if (this.#options.makeRoom === undefined || !isNoSpace(error)) throw error;
+      return this.#runInRoom(keptRequest(request), context);
+    }
+  }
+
+  /** A disk that is full of history is not full: the writer waits while some of it goes. Throws ENOSPC when there is none to drop. */
+  async #runInRoom(request: Mutation, context: RequestContext): Promise<AnyReply> {
+    for (let tries = 0; tries < ROOM_TRIES && (await this.#options.makeRoom?.()) === true; tries++) {
+      try {
+        return this.#run(request, context);
+      } catch (error) {
+        if (!isNoSpace(error)) throw error;
+      }
+    }
+    throw FsError.of("ENOSPC");
   }
 
   /** Back-pressure: slows the writer, not the loop. The data is borrowed only for this turn, so it is copied here. */
   async #mutateLater(request: Mutation, context: RequestContext): Promise<AnyReply> {
-    const kept = request.op === "write" ? { ...request, data: Buffer.from(request.data) } : request;
+    const kept = keptRequest(request);
     this.stallCount++;
     const sinceMs = this.core.clock.monotonicMs();
     while (this.core.store.pendingBytes > PENDING_BYTES_MAX) await this.#options.waitForRoom();
     this.stallMs += this.core.clock.monotonicMs() - sinceMs;
-    return this.#run(kept, context);
+    return this.#attempt(kept, context);
   }
 
   #run(request: Mutation, context: RequestContext): AnyReply {
@@ -180,6 +206,11 @@ export class Engine implements MetadataApi {
     return inode;
   }
 
+  #attributes(request: ReadRequest & { op: "getattr" }, context: RequestContext): ReplyMap["getattr"] {
+    const inode = this.core.inodeAt(request.ino, request.at);
+    return request.tells === true ? this.#held(context, inode, request.at) : inode;
+  }
+
   #heldAll(
     context: RequestContext,
     reply: ReplyMap["readdir"],
@@ -226,6 +257,15 @@ export class Engine implements MetadataApi {
       inodesFree: 2n ** 40n - BigInt(this.core.nextInode),
     };
   }
+}
+
+/** A request that outlives its turn: what it borrows is copied. */
+function keptRequest(request: Mutation): Mutation {
+  return request.op === "write" ? { ...request, data: Buffer.from(request.data) } : request;
+}
+
+function isNoSpace(error: unknown): boolean {
+  return error instanceof FsError && error.code === "ENOSPC";
 }
 
 type Mutation = Exclude<WriteRequest, { op: "fsync" } | { op: "forget" }>;

@@ -3,24 +3,29 @@ import type { InodeId, Lsn, MountId } from "../domain/ids.ts";
 import { plainKey, prefixEnd, TABLE } from "./keys.ts";
 import type { RowStore } from "./row-store.ts";
 
-/** Inode numbers of one page of a mount's bitmap: 1 KiB of bits. */
-const PAGE_INODES = 8192;
+/** Inode numbers of one page of counts: 4 KiB, and as many bits in 256 bytes. */
+const PAGE_INODES = 2048;
+
+/** A count that is not exact any more: it went up this far. */
+const COUNT_MAX = 0xffff;
 
 /** Orphans loaded when an app is opened, at most: each is a file that somebody held open when the machine stopped. */
 const ORPHANS_LOADED_MAX = 1_000_000;
 
-/** A set of inode numbers: pages of bits. */
-type Bits = Map<number, Uint8Array>;
-
 /**
- * One mount's knowledge: which inodes its kernel holds. A mount that went on from a former process may hold any inode from then, that is below
- * `doubtfulBelow` (numbers only rise), until something is heard of it: `heard`. Of all others what this process told is the truth.
+ * One mount's knowledge: how often its kernel was told of each inode and has not said FORGET since (`told`). Of a mount that went on from a former process
+ * nothing is known about inodes from then, which are those below `doubtfulBelow` (numbers only rise), until a FORGET ends the doubt (`heard`).
  */
-type Mount = { readonly doubtfulBelow: number; readonly held: Bits; readonly heard: Bits };
+type Mount = {
+  readonly doubtfulBelow: number;
+  readonly told: Map<number, Uint16Array>;
+  readonly heard: Map<number, Uint8Array>;
+};
 
 /**
- * Which mounts' kernels may hold which inodes, so that an unlinked file stays as long as somebody may have it open. FORGET is never
- * re-sent, so nothing counts look-ups: the kernel forgets an inode whole, once.
+ * Which mounts' kernels may hold which inodes, so that an unlinked file stays as long as somebody may have it open. The kernel counts how often it was told
+ * of an inode and says so in FORGET: a FORGET and an answer to a LOOKUP may cross, and then the inode is held although it was forgotten. FORGET is
+ * never re-sent, so the counts of a former process say nothing: there an inode counts as held until all of it is forgotten.
  */
 export class Holders {
   readonly #mounts = new Map<MountId, Mount>();
@@ -46,7 +51,7 @@ export class Holders {
 
   /** A mount begins (`toldBelow` 0), or goes on under a new process, which does not know of which inodes below `toldBelow` the kernel was told before. */
   attach(mount: MountId, options: { readonly toldBelow: number }): void {
-    this.#mounts.set(mount, { doubtfulBelow: options.toldBelow, held: new Map(), heard: new Map() });
+    this.#mounts.set(mount, { doubtfulBelow: options.toldBelow, told: new Map(), heard: new Map() });
   }
 
   /** The mount has ended: answers the orphans nobody holds any more. */
@@ -69,20 +74,26 @@ export class Holders {
     return free;
   }
 
-  /** The kernel of `mount` is being told of `ino`. */
+  /** The kernel of `mount` is being told of `ino`, once more. */
   hold(mount: MountId, ino: InodeId): void {
     const entry = this.#mounts.get(mount);
     if (entry === undefined) return;
-    setBit(entry.held, ino);
-    if (ino < entry.doubtfulBelow) setBit(entry.heard, ino);
+    const number = Math.floor(ino / PAGE_INODES);
+    let page = entry.told.get(number);
+    if (page === undefined) {
+      page = new Uint16Array(PAGE_INODES);
+      entry.told.set(number, page);
+    }
+    const count = page[ino % PAGE_INODES] ?? 0;
+    if (count < COUNT_MAX) page[ino % PAGE_INODES] = count + 1;
   }
 
   /** The mounts that may hold `ino` now. */
   of(ino: InodeId): MountId[] {
     const holding: MountId[] = [];
     for (const [mount, entry] of this.#mounts) {
-      const doubtful = ino < entry.doubtfulBelow && !hasBit(entry.heard, ino);
-      if (doubtful || hasBit(entry.held, ino)) holding.push(mount);
+      const doubtful = ino < entry.doubtfulBelow && !wasHeard(entry, ino);
+      if (doubtful || countOf(entry, ino) > 0) holding.push(mount);
     }
     return holding;
   }
@@ -101,13 +112,10 @@ export class Holders {
     return this.#orphans.has(ino);
   }
 
-  /** The kernel of `mount` let go of `ino`. Answers whether it is an orphan that nobody holds any more. */
-  release(mount: MountId, ino: InodeId): boolean {
+  /** The kernel of `mount` forgets `lookups` of the times it was told of `ino`. Answers whether that is an orphan that nobody holds any more. */
+  release(mount: MountId, ino: InodeId, lookups: number): boolean {
     const entry = this.#mounts.get(mount);
-    if (entry !== undefined) {
-      clearBit(entry.held, ino);
-      if (ino < entry.doubtfulBelow) setBit(entry.heard, ino);
-    }
+    if (entry !== undefined && !forgetsAll(entry, ino, lookups)) return false;
     const holders = this.#orphans.get(ino);
     if (holders === undefined) return false;
     holders.delete(mount);
@@ -115,25 +123,34 @@ export class Holders {
   }
 }
 
-function hasBit(bits: Bits, ino: number): boolean {
-  return (((bits.get(Math.floor(ino / PAGE_INODES))?.[(ino % PAGE_INODES) >> 3] ?? 0) >> (ino & 7)) & 1) === 1;
+function forgetsAll(mount: Mount, ino: InodeId, lookups: number): boolean {
+  const count = countOf(mount, ino);
+  // An inexact count: the kernel's is at least as high, and it forgets all at once.
+  const left = count === COUNT_MAX && lookups < COUNT_MAX ? COUNT_MAX : Math.max(0, count - lookups);
+  const page = mount.told.get(Math.floor(ino / PAGE_INODES));
+  if (page !== undefined) page[ino % PAGE_INODES] = left;
+  if (left > 0) return false;
+  if (ino < mount.doubtfulBelow) hear(mount, ino);
+  return true;
 }
 
-function setBit(bits: Bits, ino: number): void {
+function countOf(mount: Mount, ino: number): number {
+  return mount.told.get(Math.floor(ino / PAGE_INODES))?.[ino % PAGE_INODES] ?? 0;
+}
+
+function wasHeard(mount: Mount, ino: number): boolean {
+  return (((mount.heard.get(Math.floor(ino / PAGE_INODES))?.[(ino % PAGE_INODES) >> 3] ?? 0) >> (ino & 7)) & 1) === 1;
+}
+
+function hear(mount: Mount, ino: number): void {
   const number = Math.floor(ino / PAGE_INODES);
-  let page = bits.get(number);
+  let page = mount.heard.get(number);
   if (page === undefined) {
     page = new Uint8Array(PAGE_INODES / 8);
-    bits.set(number, page);
+    mount.heard.set(number, page);
   }
   const at = (ino % PAGE_INODES) >> 3;
   page[at] = (page[at] ?? 0) | (1 << (ino & 7));
-}
-
-function clearBit(bits: Bits, ino: number): void {
-  const page = bits.get(Math.floor(ino / PAGE_INODES));
-  const at = (ino % PAGE_INODES) >> 3;
-  if (page !== undefined) page[at] = (page[at] ?? 0) & ~(1 << (ino & 7));
 }
 
 export function encodeOrphan(since: Lsn, mounts: readonly MountId[]): Buffer {

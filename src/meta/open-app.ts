@@ -32,6 +32,8 @@ export type OpenAppOptions = {
   readonly reserve?: SpaceReserve;
   /** Called each time the KV has no room for rows. */
   readonly onNoSpace?: () => void;
+  /** See EngineOptions: `SpaceKeeper.makeRoom`. */
+  readonly makeRoom?: () => Promise<boolean>;
 };
 
 /** Who the service itself is in the journal. */
@@ -109,6 +111,7 @@ export class OpenApp {
     const engine = new Engine({
       core,
       diskSpace: options.diskSpace,
+      ...(options.makeRoom === undefined ? {} : { makeRoom: options.makeRoom }),
       waitForRoom: async () => {
         await Promise.all([applier.nextBatch(), journal.sync(core.lastLsn)]);
       },

@@ -34,6 +34,8 @@ export type ServiceOptions = {
   readonly reserve?: SpaceReserve;
   /** Called each time there is no room for rows: `SpaceKeeper.kick`. */
   readonly onNoSpace?: () => void;
+  /** Drops history on a full disk: `SpaceKeeper.makeRoom`. */
+  readonly makeRoom?: () => Promise<boolean>;
 };
 
 /** The app that holds the catalogue. */
@@ -158,7 +160,7 @@ function openOne(
   diskSpace: () => DiskSpace,
 ): Promise<OpenApp> {
   const folder = journalFolder(options.folder, app.appId);
-  const { kv, clock, log, backend, journalLimits, reserve, onNoSpace } = options;
+  const { kv, clock, log, backend, journalLimits, reserve, onNoSpace, makeRoom } = options;
   return OpenApp.open({
     ...app,
     folder,
@@ -170,5 +172,6 @@ function openOne(
     ...(journalLimits === undefined ? {} : { journalLimits }),
     ...(reserve === undefined ? {} : { reserve }),
     ...(onNoSpace === undefined ? {} : { onNoSpace }),
+    ...(makeRoom === undefined ? {} : { makeRoom }),
   });
 }

@@ -13,8 +13,20 @@ export function appIds(dataFolder: string): AppId[] {
 }
 
 /** All records of an app's journal, verified down to their data; of a service that has stopped. Changes nothing. */
-export async function readJournal(dataFolder: string, appId: AppId, onRecord: (record: JournalRecord) => void): Promise<void> {
+export async function readJournal(
+  dataFolder: string,
+  appId: AppId,
+  onRecord: (record: JournalRecord) => void,
+): Promise<void> {
   const folder = path.join(dataFolder, "apps", appId, "journal");
-  const journal = await Journal.open({ folder, appId, clock: new SystemClock(), log: silentLog, appliedLsn: 0 as Lsn, onRecord, readOnly: true });
+  const journal = await Journal.open({
+    folder,
+    appId,
+    clock: new SystemClock(),
+    log: silentLog,
+    appliedLsn: 0 as Lsn,
+    onRecord,
+    readOnly: true,
+  });
   await journal.close();
 }

@@ -59,7 +59,10 @@ export class CrashService extends TestService {
   }
 
   async #ask(ask: (client: AdminClient) => Promise<unknown>): Promise<void> {
-    const client = new AdminClient({ socketPath: path.join(this.dataFolder, ADMIN_SOCKET_NAME), clock: new SystemClock() });
+    const client = new AdminClient({
+      socketPath: path.join(this.dataFolder, ADMIN_SOCKET_NAME),
+      clock: new SystemClock(),
+    });
     try {
       await ask(client);
     } finally {

@@ -15,7 +15,9 @@ export async function dumpTree(api: MetadataApi, root: InodeId, at: Lsn): Promis
   for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) {
     const inode = await api.execute({ op: "getattr", ino: next.ino, at }, SERVICE_CONTEXT);
     lines.push(`${next.path} ${await describe(api, inode, at)}`);
-    if (isDirectory(inode.mode)) for (const entry of await names(api, next.ino, at)) waiting.push({ ino: entry.ino, path: `${next.path}/${entry.name}` });
+    if (isDirectory(inode.mode))
+      for (const entry of await names(api, next.ino, at))
+        waiting.push({ ino: entry.ino, path: `${next.path}/${entry.name}` });
   }
   return lines.sort();
 }
@@ -41,7 +43,8 @@ async function describe(api: MetadataApi, inode: Inode, at: Lsn): Promise<string
     const value = await api.execute({ op: "getxattr", ino, name, at }, SERVICE_CONTEXT);
     facts.push(`${name.toString("latin1")}=${value.toString("hex")}`);
   }
-  if ((inode.mode & S_IFMT) === S_IFLNK) facts.push((await api.execute({ op: "readlink", ino, at }, SERVICE_CONTEXT)).toString("hex"));
+  if ((inode.mode & S_IFMT) === S_IFLNK)
+    facts.push((await api.execute({ op: "readlink", ino, at }, SERVICE_CONTEXT)).toString("hex"));
   if (isRegular(inode.mode)) facts.push(await content(api, inode, at));
   return facts.join(" ");
 }
@@ -63,14 +66,21 @@ async function content(api: MetadataApi, inode: Inode, at: Lsn): Promise<string>
     hash.update(`${from}-${to}:`);
     for (let position = from; position < to; position += BigInt(READ_BYTES)) {
       const length = to - position < BigInt(READ_BYTES) ? Number(to - position) : READ_BYTES;
-      for (const piece of await api.execute({ op: "read", ino: inode.ino, offset: position, length, at }, SERVICE_CONTEXT)) hash.update(piece);
+      for (const piece of await api.execute(
+        { op: "read", ino: inode.ino, offset: position, length, at },
+        SERVICE_CONTEXT,
+      ))
+        hash.update(piece);
     }
     offset = to;
   }
   return hash.digest("hex");
 }
 
-async function seek(api: MetadataApi, place: { ino: InodeId; offset: bigint; whence: "data" | "hole"; at: Lsn }): Promise<bigint | undefined> {
+async function seek(
+  api: MetadataApi,
+  place: { ino: InodeId; offset: bigint; whence: "data" | "hole"; at: Lsn },
+): Promise<bigint | undefined> {
   try {
     return await api.execute({ op: "lseek", ...place }, SERVICE_CONTEXT);
   } catch (error) {

@@ -35,7 +35,9 @@ class EngineProcess {
   #stderr = "";
 
   constructor(folder: string, seed: number) {
-    this.#child = spawn(process.execPath, [CHILD, folder, String(seed), String(STEPS)], { stdio: ["ignore", "pipe", "pipe"] });
+    this.#child = spawn(process.execPath, [CHILD, folder, String(seed), String(STEPS)], {
+      stdio: ["ignore", "pipe", "pipe"],
+    });
     const { stdout } = this.#child;
     if (stdout === null) throw new Error("no stdout");
     createInterface({ input: stdout }).on("line", (line) => {
@@ -52,7 +54,8 @@ class EngineProcess {
   /** Throws when it has ended: only a cut may end it. */
   checkRuns(): void {
     const { exitCode, signalCode } = this.#child;
-    if (exitCode !== null || signalCode !== null) throw new Error(`the engine ended with ${exitCode ?? signalCode}: ${this.#stderr}`);
+    if (exitCode !== null || signalCode !== null)
+      throw new Error(`the engine ended with ${exitCode ?? signalCode}: ${this.#stderr}`);
   }
 
   /** Resolves when it is gone and everything it said is here. */
@@ -126,7 +129,9 @@ describe.skipIf(skipped)("power cuts under an engine", { timeout: roundsTimeoutM
       await kv.close();
       rmSync(folder, { recursive: true });
     }
-    console.log(`engine-power: ${ROUNDS} cuts, ${kept} records kept, ${lost} unsynced records lost, up to ${behind} replayed over the rows`);
+    console.log(
+      `engine-power: ${ROUNDS} cuts, ${kept} records kept, ${lost} unsynced records lost, up to ${behind} replayed over the rows`,
+    );
     // A run in which the power never took anything would have shown nothing.
     expect(lost).toBeGreaterThan(0);
   });

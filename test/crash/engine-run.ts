@@ -9,7 +9,7 @@ import { OpenApp, type OpenAppOptions, SERVICE_CONTEXT } from "../../src/meta/op
 import { createShare } from "../../src/meta/shares.ts";
 import { generateSteps } from "../model/generate.ts";
 import { contextFactory } from "../model/harness-context.ts";
-import { ManualClock } from "../model/manual-clock.ts";
+import type { ManualClock } from "../model/manual-clock.ts";
 import { DIRECTORY_SLOTS, type Operation, type Slot, type Step } from "../model/operations.ts";
 import { Random } from "../model/random.ts";
 import { resolveOperation } from "../model/resolve-operation.ts";
@@ -85,17 +85,20 @@ export class EngineRun {
       if (request === undefined) continue;
       const context = this.#contextOf(step);
       const reply = outcome(() => this.app.engine.execute(request, context));
-      if (typeof reply === "object" && reply !== null && "ino" in reply && "into" in step.do) this.#slots.set(step.do.into, reply.ino as InodeId);
+      if (typeof reply === "object" && reply !== null && "ino" in reply && "into" in step.do)
+        this.#slots.set(step.do.into, reply.ino as InodeId);
       return { request, reply };
     }
   }
 
   #requestOf(step: Step): Request | undefined {
     const operation = step.do;
-    if (operation.op === "settle" || operation.op === "reopen" || operation.op === "resend" || operation.op === "check") return undefined;
+    if (operation.op === "settle" || operation.op === "reopen" || operation.op === "resend" || operation.op === "check")
+      return undefined;
     return resolveOperation(operation as Operation, {
       inode: (slot) => this.#slots.get(slot) ?? this.#anotherSlot(slot),
-      moment: (index) => (index < 0 ? (Number.MAX_SAFE_INTEGER as Lsn) : ((1 + (index % this.app.core.lastLsn)) as Lsn)),
+      moment: (index) =>
+        index < 0 ? (Number.MAX_SAFE_INTEGER as Lsn) : ((1 + (index % this.app.core.lastLsn)) as Lsn),
     });
   }
 

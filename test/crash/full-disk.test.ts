@@ -26,7 +26,10 @@ describe.skipIf(skipped)("a full disk", { timeout: 240_000 }, () => {
 
   const begin = async (): Promise<string> => {
     disk = new LoopDisk(DISK_BYTES);
-    service = new CrashService({ dataFolder: path.join(disk.mountPoint, "data"), serveArgs: ["--history-bytes-max", "100g"] });
+    service = new CrashService({
+      dataFolder: path.join(disk.mountPoint, "data"),
+      serveArgs: ["--history-bytes-max", "100g"],
+    });
     return await service.begin();
   };
 
@@ -63,7 +66,9 @@ describe.skipIf(skipped)("a full disk", { timeout: 240_000 }, () => {
   test("is not full for long when only history fills it: the oldest goes", async () => {
     const mount = await begin();
     const { refused, longest } = await finished("rewrite.py", `${mount}/file`, String(REWRITTEN_BYTES), "40", "20");
-    console.log(`full-disk: ${REWRITTEN_BYTES} bytes written 40 times; refused ${String(refused)} times, for at most ${String(longest)} s`);
+    console.log(
+      `full-disk: ${REWRITTEN_BYTES} bytes written 40 times; refused ${String(refused)} times, for at most ${String(longest)} s`,
+    );
     await restart();
     await finished("rewrite.py", `${mount}/file`, String(REWRITTEN_BYTES), "3", "20");
   });

@@ -1,8 +1,8 @@
 import { existsSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
-import { seededRandom, testSeed } from "../../src/journal/journal-fixture.ts";
 import { RECORD_OP } from "../../src/domain/record-op.ts";
+import { seededRandom, testSeed } from "../../src/journal/journal-fixture.ts";
 import { skipWithout } from "../e2e/requirements.ts";
 import { run } from "../e2e/run.ts";
 import { appIds, readJournal } from "./app-journal.ts";
@@ -19,7 +19,12 @@ const DISK_BYTES = 2 * 1024 ** 3;
 const STORMS = 3;
 /** Records of the first storm before a cut. */
 const RECORDS_MAX = 500;
-const SHUTDOWN_MODES = [SHUTDOWN_LOG_WRITTEN, SHUTDOWN_NOTHING_WRITTEN, SHUTDOWN_NOTHING_WRITTEN, SHUTDOWN_NOTHING_WRITTEN];
+const SHUTDOWN_MODES = [
+  SHUTDOWN_LOG_WRITTEN,
+  SHUTDOWN_NOTHING_WRITTEN,
+  SHUTDOWN_NOTHING_WRITTEN,
+  SHUTDOWN_NOTHING_WRITTEN,
+];
 
 const workloadFile = (name: string): string => path.join(import.meta.dirname, "workloads", name);
 
@@ -42,7 +47,12 @@ describe.skipIf(skipped)("power cuts under load", { timeout: roundsTimeoutMs(120
       const seed = Math.floor(random() * 2 ** 31);
       const folder = `storm-${round}-${index}`;
       const manifest = path.join(service.folder, `${folder}.json`);
-      return { workload: new Workload("storm.py", ["power", `${mount}/${folder}`, manifest, String(seed)]), folder, seed, manifest };
+      return {
+        workload: new Workload("storm.py", ["power", `${mount}/${folder}`, manifest, String(seed)]),
+        folder,
+        seed,
+        manifest,
+      };
     });
 
   /** Cuts, and brings the disk back with no process of ours left. */
@@ -72,12 +82,19 @@ describe.skipIf(skipped)("power cuts under load", { timeout: roundsTimeoutMs(120
         for (const { workload } of storms) workload.checkRuns();
         return (storms[0]?.workload.fact("progress") ?? 0) >= enough;
       }, "the storms make no progress");
-      await loseAndRestorePower(mount, SHUTDOWN_MODES[Math.floor(random() * SHUTDOWN_MODES.length)] ?? SHUTDOWN_NOTHING_WRITTEN);
+      await loseAndRestorePower(
+        mount,
+        SHUTDOWN_MODES[Math.floor(random() * SHUTDOWN_MODES.length)] ?? SHUTDOWN_NOTHING_WRITTEN,
+      );
       const kept = await recordsByProcess(service.dataFolder);
       await service.start();
       await service.mountShare();
       for (const storm of storms) {
-        const { acknowledged, kept: found } = await expectPrefix(mount, storm, kept.get(storm.workload.fact("pid")) ?? []);
+        const { acknowledged, kept: found } = await expectPrefix(
+          mount,
+          storm,
+          kept.get(storm.workload.fact("pid")) ?? [],
+        );
         sums.acknowledged += acknowledged;
         sums.synced += storm.workload.fact("synced");
         sums.kept += found;
@@ -85,21 +102,35 @@ describe.skipIf(skipped)("power cuts under load", { timeout: roundsTimeoutMs(120
     }
     // What the earlier cuts left is still as it was.
     for (const { folder, manifest } of all) {
-      if (existsSync(path.join(mount, folder))) await run("python3", ["-B", workloadFile("verify.py"), path.join(mount, folder), manifest]);
+      if (existsSync(path.join(mount, folder)))
+        await run("python3", ["-B", workloadFile("verify.py"), path.join(mount, folder), manifest]);
     }
-    console.log(`power: ${ROUNDS} cuts; ${sums.acknowledged} changes acknowledged, ${sums.synced} of them before an fsync, ${sums.kept} kept`);
+    console.log(
+      `power: ${ROUNDS} cuts; ${sums.acknowledged} changes acknowledged, ${sums.synced} of them before an fsync, ${sums.kept} kept`,
+    );
     // A run in which the power never took anything would have shown nothing.
     expect(sums.kept).toBeLessThan(sums.acknowledged);
     expect(sums.synced).toBeGreaterThan(0);
   });
 
   /** The tree must be what the storm's first calls made, as many as the journal has: repeats them in the workload's model. Answers how many. */
-  const expectPrefix = async (mount: string, storm: Storm, records: readonly StormRecord[]): Promise<{ acknowledged: number; kept: number }> => {
+  const expectPrefix = async (
+    mount: string,
+    storm: Storm,
+    records: readonly StormRecord[],
+  ): Promise<{ acknowledged: number; kept: number }> => {
     const { workload, folder, manifest, seed } = storm;
     const acknowledged = Number((await workload.result())["calls"]);
     const file = `${manifest}.records`;
     writeFileSync(file, JSON.stringify(records));
-    const { stdout } = await run("python3", ["-B", workloadFile("storm.py"), file, path.join(mount, folder), manifest, String(seed)]);
+    const { stdout } = await run("python3", [
+      "-B",
+      workloadFile("storm.py"),
+      file,
+      path.join(mount, folder),
+      manifest,
+      String(seed),
+    ]);
     const { calls: kept } = JSON.parse(stdout) as { calls: number };
     expect(kept, folder).toBeGreaterThanOrEqual(workload.fact("synced"));
     // One more may have been under way.

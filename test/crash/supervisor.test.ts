@@ -8,7 +8,12 @@ import { until } from "./until.ts";
 
 const skipped = skipWithout();
 
-type StatusJson = { readonly service: { readonly pid: number; readonly supervisor: { readonly state: string; readonly restartCount: number } } };
+type StatusJson = {
+  readonly service: {
+    readonly pid: number;
+    readonly supervisor: { readonly state: string; readonly restartCount: number };
+  };
+};
 
 describe.skipIf(skipped)("kill -9 of the supervisor", { timeout: 120_000 }, () => {
   let service: CrashService;
@@ -29,7 +34,10 @@ describe.skipIf(skipped)("kill -9 of the supervisor", { timeout: 120_000 }, () =
     const pid = service.servedPids.at(-1) ?? 0;
     const supervisor = service.supervisorPid;
     process.kill(supervisor, "SIGKILL");
-    await until(() => !isAlive(supervisor) && service.log.includes("the supervisor is gone"), "the supervisor did not end");
+    await until(
+      () => !isAlive(supervisor) && service.log.includes("the supervisor is gone"),
+      "the supervisor did not end",
+    );
     return pid;
   };
 

@@ -8,7 +8,9 @@ const FOLDER = fileURLToPath(new URL("./workloads/", import.meta.url));
 const FINISH_TIMEOUT_MS = 120_000;
 
 /** What a workload says at its end. A stall is a call that took long: when it began on CLOCK_MONOTONIC, and how long, in nanoseconds. */
-export type WorkloadResult = { readonly stalls: readonly (readonly [number, number])[] } & Readonly<Record<string, unknown>>;
+export type WorkloadResult = { readonly stalls: readonly (readonly [number, number])[] } & Readonly<
+  Record<string, unknown>
+>;
 
 /** A program that works on a share and checks every result (test/crash/workloads). */
 export class Workload {
@@ -23,8 +25,13 @@ export class Workload {
   constructor(program: string, args: readonly string[]) {
     this.name = program;
     const interpreter = program.endsWith(".py") ? ["python3", "-B"] : ["bash"];
-    this.#child = spawn(interpreter[0] ?? "", [...interpreter.slice(1), path.join(FOLDER, program), ...args], { stdio: ["pipe", "pipe", "pipe"], detached: true });
-    this.#ended = new Promise((resolve) => this.#child.once("close", (status, signal) => resolve(status ?? signal ?? "")));
+    this.#child = spawn(interpreter[0] ?? "", [...interpreter.slice(1), path.join(FOLDER, program), ...args], {
+      stdio: ["pipe", "pipe", "pipe"],
+      detached: true,
+    });
+    this.#ended = new Promise((resolve) =>
+      this.#child.once("close", (status, signal) => resolve(status ?? signal ?? "")),
+    );
     this.#child.stdout?.setEncoding("utf8").on("data", (text: string) => this.#said(text));
     this.#child.stderr?.setEncoding("utf8").on("data", (text: string) => {
       this.#stderr += text;
@@ -40,7 +47,8 @@ export class Workload {
   /** Throws with what the program said if it has ended: before `finish` that is always a failure. */
   checkRuns(): void {
     const { exitCode, signalCode } = this.#child;
-    if (exitCode !== null || signalCode !== null) throw new Error(`${this.name} ended with ${exitCode ?? signalCode}:\n${this.#stderr}`);
+    if (exitCode !== null || signalCode !== null)
+      throw new Error(`${this.name} ended with ${exitCode ?? signalCode}:\n${this.#stderr}`);
   }
 
   /** Lets the program end its work and check it. Throws with what it said when anything was wrong. */

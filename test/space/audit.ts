@@ -7,7 +7,14 @@ import { decodePieces, decodeUse } from "../../src/meta/space/space-rows.ts";
 
 type Row = { readonly key: Buffer; readonly value: Buffer };
 
-const PAST = [TABLE.INODE_PAST, TABLE.DENTRY_PAST, TABLE.DENTRY_ENDED, TABLE.XATTR_PAST, TABLE.PARENT_PAST, TABLE.SNAPSHOT_PAST];
+const PAST = [
+  TABLE.INODE_PAST,
+  TABLE.DENTRY_PAST,
+  TABLE.DENTRY_ENDED,
+  TABLE.XATTR_PAST,
+  TABLE.PARENT_PAST,
+  TABLE.SNAPSHOT_PAST,
+];
 
 function* rowsOf(app: OpenApp, table: number): Generator<Row> {
   const gte = plainKey(table);
@@ -34,8 +41,10 @@ function* pastRows(app: OpenApp): Generator<string> {
       const until = isByEnd ? readU64Be(key, 6) : lsnAtEnd(key);
       if (until > floor) continue;
       const pin = pins.get(key.toString("latin1"));
-      if (pin === undefined) yield `row ${key.toString("latin1")} ended at ${until}, below the floor ${floor}, and nothing keeps it`;
-      else if (pin < decodeSince(value).since || pin >= until) yield `row ${key.toString("latin1")} is kept for ${pin}, when it did not hold`;
+      if (pin === undefined)
+        yield `row ${key.toString("latin1")} ended at ${until}, below the floor ${floor}, and nothing keeps it`;
+      else if (pin < decodeSince(value).since || pin >= until)
+        yield `row ${key.toString("latin1")} is kept for ${pin}, when it did not hold`;
     }
   }
   for (const [key, pin] of pins) {
@@ -61,9 +70,11 @@ function* contentRows(app: OpenApp): Generator<string> {
     const chunk = chunkOfKey(key);
     if (!named.has(content)) yield `slice of content ${content}, which no inode has`;
     const isOld = lsnAtEnd(key) <= floor;
-    if (isOld && checkpoints.has(`${content}:${chunk}`)) yield `slice of chunk ${chunk} of content ${content} at ${lsnAtEnd(key)} beside a checkpoint below the floor`;
+    if (isOld && checkpoints.has(`${content}:${chunk}`))
+      yield `slice of chunk ${chunk} of content ${content} at ${lsnAtEnd(key)} beside a checkpoint below the floor`;
   }
-  for (const { key } of rowsOf(app, TABLE.CUT)) if (lsnAtEnd(key) <= floor) yield `cut of content ${readU64Be(key, 1)} at ${lsnAtEnd(key)}, below the floor`;
+  for (const { key } of rowsOf(app, TABLE.CUT))
+    if (lsnAtEnd(key) <= floor) yield `cut of content ${readU64Be(key, 1)} at ${lsnAtEnd(key)}, below the floor`;
 }
 
 function* segmentRows(app: OpenApp): Generator<string> {
@@ -75,13 +86,21 @@ function* segmentRows(app: OpenApp): Generator<string> {
     if (state === "gone") gone.add(segment);
     if (state !== "gone" && !files.has(segment)) yield `use of segment ${segment} (${state}), which is not there`;
     if (state === "gone" && files.has(segment)) yield `segment ${segment} is gone but its file is there`;
-    if (state === "gone" && app.store.range({ gte: numberKey(TABLE.RELOCATION, segment), lt: prefixEnd(numberKey(TABLE.RELOCATION, segment)), limit: 1 }).length === 0)
+    if (
+      state === "gone" &&
+      app.store.range({
+        gte: numberKey(TABLE.RELOCATION, segment),
+        lt: prefixEnd(numberKey(TABLE.RELOCATION, segment)),
+        limit: 1,
+      }).length === 0
+    )
       yield `segment ${segment} is gone and has no relocations`;
   }
   for (const { key, value } of rowsOf(app, TABLE.RELOCATION)) {
     const segment = readU64Be(key, 1);
     if (!gone.has(segment)) yield `relocation of segment ${segment}, which is not gone`;
-    for (const piece of decodePieces(value)) if (!files.has(piece.segment)) yield `relocation of segment ${segment} to ${piece.segment}, which is not there`;
+    for (const piece of decodePieces(value))
+      if (!files.has(piece.segment)) yield `relocation of segment ${segment} to ${piece.segment}, which is not there`;
   }
   for (const { key } of rowsOf(app, TABLE.REFERENCE)) {
     const segment = readU64Be(key, 1);
@@ -90,7 +109,8 @@ function* segmentRows(app: OpenApp): Generator<string> {
   for (const table of [TABLE.SLICE, TABLE.CHECKPOINT]) {
     for (const { key, value } of rowsOf(app, table)) {
       for (const { segment } of decodeExtents(value)) {
-        if (segment !== 0 && !files.has(segment) && !gone.has(segment)) yield `content ${readU64Be(key, 1)} at ${lsnAtEnd(key)} names segment ${segment}, which is not there`;
+        if (segment !== 0 && !files.has(segment) && !gone.has(segment))
+          yield `content ${readU64Be(key, 1)} at ${lsnAtEnd(key)} names segment ${segment}, which is not there`;
       }
     }
   }

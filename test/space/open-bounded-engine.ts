@@ -24,7 +24,13 @@ const FIRST_MOUNT = 1 as MountId;
 const MOMENTS_THINNED = 16;
 
 /** What a run showed besides agreeing with the model. */
-export type BoundedRun = { collections: number; interruptions: number; removed: number; relocations: number; journalBytesMax: number };
+export type BoundedRun = {
+  collections: number;
+  interruptions: number;
+  removed: number;
+  relocations: number;
+  journalBytesMax: number;
+};
 
 export type BoundedOptions = {
   readonly seed: number;
@@ -141,7 +147,8 @@ class BoundedEngine implements Harness {
   #changeSnapshots(): void {
     const { core } = this.app;
     const names = [...snapshots(core)].map(({ name }) => name);
-    if (names.length > 0 && (names.length > 5 || this.#random.oneIn(4))) removeSnapshot(core, this.#random.pick(names), SERVICE_CONTEXT);
+    if (names.length > 0 && (names.length > 5 || this.#random.oneIn(4)))
+      removeSnapshot(core, this.#random.pick(names), SERVICE_CONTEXT);
     if (this.#random.oneIn(3) || core.lastTime === undefined || !this.isReadable(this.#lastKept)) return;
     const of = { lsn: this.#lastKept, time: core.lastTime };
     addSnapshot(core, { name: `s${this.#nextSnapshot++}`, automatic: false, of }, SERVICE_CONTEXT);
@@ -168,10 +175,22 @@ class BoundedEngine implements Harness {
       await keeper.runOnce();
       run.collections++;
       const wrong = audit(this.app);
-      if (wrong.length > 0) throw new Error(`after a collection: ${wrong.length} faults, ${wrong.slice(0, 5).join("; ")}`);
+      if (wrong.length > 0)
+        throw new Error(`after a collection: ${wrong.length} faults, ${wrong.slice(0, 5).join("; ")}`);
       const { journal } = this.app;
-      run.journalBytesMax = Math.max(run.journalBytesMax, journal.segments().reduce((sum, { bytes }) => sum + bytes, 0));
-      if (process.env["SPACE_TRACE"]) { const st = keeper.status(this.app); console.log(this.app.core.moments.floor, this.app.core.moments.kept.count, journal.segments().reduce((a,b)=>a+b.bytes,0), st); }
+      run.journalBytesMax = Math.max(
+        run.journalBytesMax,
+        journal.segments().reduce((sum, { bytes }) => sum + bytes, 0),
+      );
+      if (process.env["SPACE_TRACE"]) {
+        const st = keeper.status(this.app);
+        console.log(
+          this.app.core.moments.floor,
+          this.app.core.moments.kept.count,
+          journal.segments().reduce((a, b) => a + b.bytes, 0),
+          st,
+        );
+      }
     } catch (error) {
       if (!(error instanceof Interruption)) throw error;
       run.interruptions++;

@@ -11,7 +11,6 @@ export const ENTRY_POINTS: readonly string[] = [
 /** Files of src that only tests use, each with why it is not in a `testing` folder. */
 export const ONLY_FOR_TESTS: Readonly<Record<string, string>> = {
   "src/kv/memory-kv.ts": "an adapter of the KV port: the store of the model tests",
-  "src/kv/sorted-keys.ts": "part of memory-kv.ts",
 };
 
 /** The files that can be reached from `entries` by references. */

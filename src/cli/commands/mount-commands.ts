@@ -1,3 +1,4 @@
+import { realpathSync } from "node:fs";
 import type { Command } from "commander";
 import type { MountInfo } from "../../domain/admin-catalogue.ts";
 import { TidemarkError } from "../../domain/errors.ts";
@@ -51,7 +52,7 @@ async function umount(
 ): Promise<undefined> {
   const request = { target: session.machinePath(needed(directory)), lazy: options.lazy === true };
   try {
-    const ended = await (await session.api()).mounts.umount(request, session.callOptions);
+    const ended = await end(session, request);
     const open = request.lazy ? " What is open on it can be used until it is closed." : "";
     await session.output.done(ended, `Unmounted ${sharePath(ended.share)} from ${ended.target}.${open}`);
     return undefined;
@@ -62,6 +63,27 @@ async function umount(
   }
 }
 
+/** The real path is asked for only when the path as given is not known: looking at a mount that nobody serves would wait. */
+async function end(session: Session, request: { target: string; lazy: boolean }): Promise<MountInfo> {
+  const { mounts } = await session.api();
+  try {
+    return await mounts.umount(request, session.callOptions);
+  } catch (error) {
+    const target = realPath(request.target);
+    if (!(error instanceof TidemarkError) || error.code !== "NOT_FOUND" || target === request.target) throw error;
+    return mounts.umount({ ...request, target }, session.callOptions);
+  }
+}
+
+/** Without symbolic links, as the kernel lists mounts; as it is when it can't be looked at. */
+function realPath(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch {
+    return path;
+  }
+}
+
 async function mount(
   session: Session,
   { share, directory, options }: { share: string; directory: string; options: MountOptions },
@@ -69,7 +91,7 @@ async function mount(
   const at = session.moment(options.at);
   const request = {
     ...parseShare(share),
-    target: session.machinePath(directory),
+    target: realPath(session.machinePath(directory)),
     at,
     readOnly: options.readOnly === true || at.kind !== "now",
     persist: options.persist === true,

@@ -21,6 +21,7 @@ import { Snapshots } from "../../meta/reading/snapshots.ts";
 import { SystemTurns } from "../../meta/reading/turns.ts";
 import { Restores } from "../../meta/restore/restores.ts";
 import { MetadataService } from "../../meta/service.ts";
+import { limitsForDisk } from "../../meta/space/disk-limits.ts";
 import { SpaceKeeper } from "../../meta/space/space-keeper.ts";
 import { ADMIN_SOCKET_NAME, AdminServer } from "../../rpc/admin-server.ts";
 import { AlarmLog } from "./alarms.ts";
@@ -71,7 +72,8 @@ export async function runService(options: RunServiceOptions): Promise<RunningSer
       timers: new SystemTimers(),
     });
     closers.push(() => folder.close());
-    const reserve = new SpaceReserve({ folder: folder.path, clock, log });
+    const limits = limitsForDisk(totalBytesOf(folder.path));
+    const reserve = new SpaceReserve({ folder: folder.path, bytes: limits.reserveBytes, clock, log });
     const kv = await openKv(path.join(folder.path, "kv"), reserve);
     closers.push(() => kv.close());
     const pool = new ApplyWorkerPool(kv);
@@ -86,11 +88,13 @@ export async function runService(options: RunServiceOptions): Promise<RunningSer
       log,
       newId,
       backend: (app) => pool.backend(app),
+      journalLimits: { segmentBytesMax: limits.segmentBytesMax },
       reserve,
       onNoSpace: () => space.keeper?.kick(),
+      makeRoom: async () => (await space.keeper?.makeRoom()) ?? false,
     });
     closers.push(() => service.close());
-    const keeper = spaceKeeper(options, service, log);
+    const keeper = spaceKeeper({ ...options, reserve }, service, log);
     space.keeper = keeper;
     closers.push(() => keeper.stop());
     const notifier = new Notifier(options.host.notificationWriter());
@@ -128,6 +132,11 @@ async function openKv(directory: string, reserve: SpaceReserve): Promise<RocksKv
   }
 }
 
+function totalBytesOf(folder: string): bigint {
+  const { blocks, bsize } = statfsSync(folder, { bigint: true });
+  return blocks * bsize;
+}
+
 function resume(restores: Restores, app: Parameters<Restores["resumeRestores"]>[0], log: Log): void {
   restores
     .resumeRestores(app)
@@ -144,11 +153,16 @@ type Parts = {
   readonly reserve: SpaceReserve;
 };
 
-function spaceKeeper(options: RunServiceOptions, service: MetadataService, log: Log): SpaceKeeper {
+function spaceKeeper(
+  options: RunServiceOptions & { readonly reserve: SpaceReserve },
+  service: MetadataService,
+  log: Log,
+): SpaceKeeper {
   const { historyBytesMax } = options;
   return new SpaceKeeper({
     apps: () => service.openApps(),
     diskSpace: () => service.diskSpaceNow(),
+    reserve: options.reserve,
     clock: options.clock,
     timers: new SystemTimers(),
     turns: new SystemTurns(),

@@ -42,20 +42,7 @@ export function namespaceOperations(vfs: VfsContext, views: ViewsDirectory): Fus
       const { name, target } = request;
       return make(request, { op: "symlink", parent: parentOf(request.header), name, target }, reply);
     },
-    create: (request, reply) => {
-      const parent = parentOf(request.header);
-      refuseReserved(vfs, request.header, request.name);
-      const exclusive = (request.flags & O_EXCL) !== 0;
-      const truncate = (request.flags & O_TRUNC) !== 0;
-      const { name, mode, umask } = request;
-      const result = vfs.api.execute(
-        { op: "create", parent, name, mode, umask, exclusive, truncate },
-        vfs.context(request.header),
-      );
-      return whenDone(result, (inode) =>
-        reply.created(inode, { validity: validityOf(0), handle: 0, flags: OPEN_FLAGS }),
-      );
-    },
+    create: (request, reply) => create(vfs, request, reply),
     tmpfile: (request, reply) => {
       const { mode, umask } = request;
       const result = vfs.api.execute(
@@ -90,6 +77,18 @@ export function namespaceOperations(vfs: VfsContext, views: ViewsDirectory): Fus
     rename: (request, reply) => rename(vfs, request, reply),
     readlink: (request, reply) => readlink(vfs, request, reply),
   };
+}
+
+/** open(2) with O_CREAT of a name that the kernel does not know. */
+function create(vfs: VfsContext, request: codec.CreateRequest, reply: Reply): void | Promise<void> {
+  const { header, name, mode, umask, flags } = request;
+  const parent = vfs.liveNode(header.slot, header.ino);
+  refuseReserved(vfs, header, name);
+  const exclusive = (flags & O_EXCL) !== 0;
+  const truncate = (flags & O_TRUNC) !== 0;
+  const wanted = { op: "create", parent, name, mode, umask, exclusive, truncate } as const;
+  const answer = { validity: validityOf(0), handle: 0, flags: OPEN_FLAGS };
+  return whenDone(vfs.api.execute(wanted, vfs.context(header)), (inode) => reply.created(inode, answer));
 }
 
 function lookup(
@@ -127,7 +126,7 @@ function lookupDots(vfs: VfsContext, request: codec.LookupRequest, reply: Reply)
     const wanted =
       request.name.length === 1 || inode.parent === 0
         ? inode
-        : vfs.api.execute({ op: "getattr", ino: inode.parent, at: node.at }, context);
+        : vfs.api.execute({ op: "getattr", ino: inode.parent, at: node.at, tells: true }, context);
     if (wanted instanceof Promise) throw FsError.of("EIO");
     reply.entry(attributesOf(wanted, vfs.numberOf(wanted.ino)), validityOf(header.slot));
   });

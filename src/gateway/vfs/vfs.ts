@@ -18,16 +18,16 @@ export function vfsOperations(options: VfsOptions): FuseOperations {
     ...directoryOperations(vfs, views),
     ...xattrOperations(vfs),
     forget: (forgotten) => {
-      for (const { slot, ino } of forgotten) if (slot === 0 && ino !== 1) forget(vfs, ino as InodeId);
+      for (const { slot, ino, lookups } of forgotten) if (slot === 0 && ino !== 1) forget(vfs, ino as InodeId, lookups);
     },
   };
 }
 
 /** FORGET has no answer: an orphan that can't be ended now (a full disk) stays one, and ends with the mount. */
-function forget(vfs: VfsContext, ino: InodeId): void {
+export function forget(vfs: VfsContext, ino: InodeId, lookups: number): void {
   const actor = { mountId: vfs.options.mountId, uid: 0, gid: 0, pid: 0, label: "" };
   try {
-    vfs.api.execute({ op: "forget", ino }, { actor, unique: 0, resent: false });
+    vfs.api.execute({ op: "forget", ino, lookups }, { actor, unique: 0, resent: false });
   } catch (error) {
     if (!(error instanceof FsError) || (error.errno !== ERRNO.ENOSPC && error.errno !== ERRNO.EIO)) throw error;
   }

@@ -1,12 +1,13 @@
 import type { InodeId } from "../../domain/ids.ts";
-import type { RequestContext } from "../../domain/metadata-api.ts";
+import type { RequestContext, WriteRequest } from "../../domain/metadata-api.ts";
 import { RECORD_OP } from "../../domain/record-op.ts";
 import type { EngineCore } from "../core.ts";
 import { inodeDetail } from "../detail.ts";
 
 /** The mount's kernel let go of an inode. An orphan that nobody holds any more ends. */
-export function forget(core: EngineCore, ino: InodeId, context: RequestContext): undefined {
-  if (core.holders.release(context.actor.mountId, ino)) reap(core, ino, context);
+export function forget(core: EngineCore, request: WriteRequest & { op: "forget" }, context: RequestContext): undefined {
+  const { ino, lookups = Number.POSITIVE_INFINITY } = request;
+  if (core.holders.release(context.actor.mountId, ino, lookups)) reap(core, ino, context);
 }
 
 /** Ends an unlinked inode. If the disk is full it stays an orphan and ends at the next chance. */

@@ -7,8 +7,8 @@ import { type InodeId, LIVE, type Lsn } from "../../domain/ids.ts";
 import { pathNames } from "../../domain/names.ts";
 import { lookupPath } from "../reading/paths.ts";
 import { type TestApp, TestApps } from "../reading/test-app.ts";
-import { RandomTree } from "./random-tree.ts";
 import { Restores } from "./restores.ts";
+import { RandomTree } from "./test-random-tree.ts";
 import { describeTree, executeAll, expectSameTree, line, planOf, restoresOf } from "./test-restore.ts";
 
 /** Run with SEED to play one run again. */

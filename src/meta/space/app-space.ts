@@ -51,7 +51,11 @@ export class AppSpace {
 }
 
 /** The rows with gte ≤ key < lt, a page at a time; rows may change between two pages. */
-export function* pagesOf(store: RowStore, gte: Buffer, lt: Buffer): Generator<readonly { key: Buffer; value: Buffer }[]> {
+export function* pagesOf(
+  store: RowStore,
+  gte: Buffer,
+  lt: Buffer,
+): Generator<readonly { key: Buffer; value: Buffer }[]> {
   for (let from = gte; ; ) {
     const rows = store.range({ gte: from, lt, limit: PAGE_ROWS });
     if (rows.length > 0) yield rows;

@@ -110,12 +110,17 @@ export class ChunkHistory {
       const until = stays[index + 1]?.lsn ?? endedBy;
       if (until === undefined) return;
       const kept = this.#kept.newestIn(lsn, until);
-      if (kept !== undefined) this.#batch.pin(kept, chunkKey(TABLE.CHECKPOINT, content, chunk, lsn), { since: lsn, until });
+      if (kept !== undefined)
+        this.#batch.pin(kept, chunkKey(TABLE.CHECKPOINT, content, chunk, lsn), { since: lsn, until });
     }
   }
 
   /** Deletes the chunk's rows of a table up to the floor but those of `kept`. */
-  async #sweep(table: number, task: ChunkTask, rows: { readonly from: Lsn; readonly kept: ReadonlySet<Lsn> }): Promise<void> {
+  async #sweep(
+    table: number,
+    task: ChunkTask,
+    rows: { readonly from: Lsn; readonly kept: ReadonlySet<Lsn> },
+  ): Promise<void> {
     const { content, chunk } = task;
     const lt = chunkKey(table, content, chunk, this.#space.floor.floor + 1);
     for (const page of pagesOf(this.#space.app.store, chunkKey(table, content, chunk, rows.from), lt)) {

@@ -9,8 +9,8 @@ import { SERVICE_CONTEXT } from "../open-app.ts";
 import { cancelled, type Work } from "../reading/work.ts";
 import { encodeJson } from "../rows.ts";
 import { type AppSpace, pagesOf } from "./app-space.ts";
-import { hasRelocations } from "./segment-data.ts";
 import { type MovedData, partsIn, type SegmentContents } from "./segment-contents.ts";
+import { hasRelocations } from "./segment-data.ts";
 import { SpaceBatch } from "./space-batch.ts";
 import { encodePieces, type Piece, type UseState } from "./space-rows.ts";
 
@@ -36,7 +36,11 @@ export type CleanerParts = {
 type Moving = { readonly segment: number; readonly dataStart: number; pieces: Piece[] };
 
 /** One piece to be copied. `part` says which bytes of the named data. */
-type Job = { readonly moving: Moving; readonly source: DataPlace; readonly part: { readonly skip: number; readonly length: number } };
+type Job = {
+  readonly moving: Moving;
+  readonly source: DataPlace;
+  readonly part: { readonly skip: number; readonly length: number };
+};
 
 /**
  * Takes a segment's file away, after everything in use of it is elsewhere. In this order, each step safe to repeat after a crash:
@@ -63,7 +67,11 @@ export class Cleaner {
     await this.#forgetAttempt(segment);
     const moved = contents.moved.map((data) => ({ data, moving: movingOf(segment, data) }));
     if (!(await this.#copyAll(segment, contents, moved))) return false;
-    await this.#retire(segment, contents, moved.map(({ moving }) => moving));
+    await this.#retire(
+      segment,
+      contents,
+      moved.map(({ moving }) => moving),
+    );
     await this.finish(segment, lastLsn);
     for (const gone of new Set(contents.moved.map((data) => data.segment))) await this.#forgetGone(gone);
     return true;
@@ -123,7 +131,11 @@ export class Cleaner {
     }
   }
 
-  async #copyAll(segment: number, contents: SegmentContents, moved: readonly { data: MovedData; moving: Moving }[]): Promise<boolean> {
+  async #copyAll(
+    segment: number,
+    contents: SegmentContents,
+    moved: readonly { data: MovedData; moving: Moving }[],
+  ): Promise<boolean> {
     const useReserve = contents.liveBytes <= RESERVE_COPY_BYTES_MAX;
     let jobs: Job[] = [];
     let bytes = 0;
@@ -165,7 +177,8 @@ export class Cleaner {
       rows.add(moving);
       newSkip += part.length;
     }
-    for (const { segment: named, dataStart, pieces } of rows) tx.row(relocationKey(named, dataStart), encodePieces(pieces));
+    for (const { segment: named, dataStart, pieces } of rows)
+      tx.row(relocationKey(named, dataStart), encodePieces(pieces));
     tx.commit(RECORD_OP.RELOCATE, encodeJson({ segment }), { data, useReserve });
     for (const { segment: named, dataStart } of rows) core.data.relocated(named, dataStart);
     this.#parts.onStep?.("copied");
@@ -262,7 +275,11 @@ function* jobsOf(
   for (const { data, moving } of moved) {
     for (const { piece, from, to } of partsIn(segment, data)) {
       const { dataStart, dataLength } = piece;
-      yield* split(moving, { segment, dataStart, dataLength, skip: piece.newSkip + (from - piece.skip), length: to - from }, from);
+      yield* split(
+        moving,
+        { segment, dataStart, dataLength, skip: piece.newSkip + (from - piece.skip), length: to - from },
+        from,
+      );
     }
   }
 }
@@ -289,7 +306,8 @@ function addPiece(moving: Moving, piece: Piece): void {
     if (otherEnd <= piece.skip || other.skip >= end) return [other];
     const kept: Piece[] = [];
     if (other.skip < piece.skip) kept.push({ ...other, length: piece.skip - other.skip });
-    if (otherEnd > end) kept.push({ ...other, skip: end, length: otherEnd - end, newSkip: other.newSkip + (end - other.skip) });
+    if (otherEnd > end)
+      kept.push({ ...other, skip: end, length: otherEnd - end, newSkip: other.newSkip + (end - other.skip) });
     return kept;
   });
   moving.pieces = sorted([...others, piece]);

@@ -3,7 +3,18 @@ import type { ContentId, InodeId, Lsn } from "../../domain/ids.ts";
 import type { JournalRecord, RowOp } from "../../journal/record.ts";
 import { CHUNK_BYTES } from "../content.ts";
 import { GenerationCache } from "../generation-cache.ts";
-import { chunkKey, chunkOfKey, cutKey, inodeKey, inodePastKey, inoPrefix, lsnAtEnd, prefixEnd, TABLE, timeKey } from "../keys.ts";
+import {
+  chunkKey,
+  chunkOfKey,
+  cutKey,
+  inodeKey,
+  inodePastKey,
+  inoPrefix,
+  lsnAtEnd,
+  prefixEnd,
+  TABLE,
+  timeKey,
+} from "../keys.ts";
 import type { Work } from "../reading/work.ts";
 import type { RowStore } from "../row-store.ts";
 import { type Cut, decodeCut, decodeExtents, decodeJson, decodeSince, INODE_CONTENT_OFFSET } from "../rows.ts";
@@ -86,7 +97,8 @@ export class Collector {
     for (const [content, ino] of touched.before) {
       if (!touched.owners.has(content) && contentAt(this.#space, ino) !== content) await this.#end(content, record.lsn);
     }
-    for (const { content, chunk } of touched.slices) if (this.#lives(content, touched)) await this.#reduce(content, chunk);
+    for (const { content, chunk } of touched.slices)
+      if (this.#lives(content, touched)) await this.#reduce(content, chunk);
     for (const { content, cut } of touched.cuts) if (this.#lives(content, touched)) await this.#cut(content, cut);
   }
 
@@ -170,7 +182,8 @@ export class Collector {
     for (const page of pagesOf(this.#space.app.store, gte, prefixEnd(gte.subarray(0, 9)))) {
       for (const { key, value } of page) {
         this.#batch.contentRow(content, key, null);
-        if (table !== TABLE.CUT && lsnAtEnd(key) <= this.#space.floor.previous) this.#batch.count(decodeExtents(value), -1);
+        if (table !== TABLE.CUT && lsnAtEnd(key) <= this.#space.floor.previous)
+          this.#batch.count(decodeExtents(value), -1);
       }
       if (this.#batch.isFull) await this.#flush();
     }

@@ -30,7 +30,13 @@ export type AppUsage = {
 
 /** What to do next: count a segment below the floor and clean it if that gains at least `gainRatioMin` of it; raise an app's floor; or nothing. */
 export type Action =
-  | { readonly do: "clean"; readonly id: AppId; readonly segment: number; readonly lastLsn: Lsn; readonly gainRatioMin: number }
+  | {
+      readonly do: "clean";
+      readonly id: AppId;
+      readonly segment: number;
+      readonly lastLsn: Lsn;
+      readonly gainRatioMin: number;
+    }
   | { readonly do: "raise"; readonly id: AppId; readonly floor: Lsn }
   | { readonly do: "nothing" };
 
@@ -59,7 +65,10 @@ export function historyBytesOf(app: AppUsage): number {
 
 /** Bytes of segments below the floor that cleaning would gain. */
 export function reclaimableBytesOf(app: AppUsage): number {
-  return app.segments.reduce((sum, segment) => (segment.place === "below" && segment.use !== undefined ? sum + gainOf(segment) : sum), 0);
+  return app.segments.reduce(
+    (sum, segment) => (segment.place === "below" && segment.use !== undefined ? sum + gainOf(segment) : sum),
+    0,
+  );
 }
 
 /** What is to be kept, and by how much it is not. */
@@ -68,6 +77,7 @@ export type Bounds = {
   readonly excessBytes: number;
   /** How many bytes the disk has too few. */
   readonly shortBytes: number;
+  readonly historyBytes: number;
   readonly historyBytesMax: number;
   /** What cleaning one segment may write: the room there is. */
   readonly copyBytesMax: number;

@@ -34,7 +34,11 @@ export async function raiseFloor(space: AppSpace, floor: Lsn): Promise<void> {
 /** The clock era of a record: the newest that begins at or before it. */
 function eraOf(core: EngineCore, lsn: Lsn): number {
   for (let era = core.era; era > 0; era--) {
-    const first = core.store.range({ gte: timeKey(era, SECONDS_MIN, 0), lt: timeKey(era + 1, SECONDS_MIN, 0), limit: 1 })[0];
+    const first = core.store.range({
+      gte: timeKey(era, SECONDS_MIN, 0),
+      lt: timeKey(era + 1, SECONDS_MIN, 0),
+      limit: 1,
+    })[0];
     if (first !== undefined && decodeTimeKey(first.key).era === era && decodeLsn(first.value) <= lsn) return era;
   }
   return 0;

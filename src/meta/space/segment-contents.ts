@@ -11,7 +11,12 @@ import type { Piece } from "./space-rows.ts";
 export type NamedData = { readonly dataLength: number; readonly ranges: ByteRanges };
 
 /** Data of a segment that is gone, of which parts are now in the segment looked at. */
-export type MovedData = { readonly segment: number; readonly dataStart: number; readonly pieces: readonly Piece[]; readonly named: ByteRanges };
+export type MovedData = {
+  readonly segment: number;
+  readonly dataStart: number;
+  readonly pieces: readonly Piece[];
+  readonly named: ByteRanges;
+};
 
 /** What of a segment below the floor is in use. */
 export type SegmentContents = {
@@ -90,14 +95,22 @@ export class SegmentReader {
     }
   }
 
-  #referenceNames(segment: number, at: { content: number; chunk: number; lsn: number }, named: Map<number, NamedData>): boolean {
+  #referenceNames(
+    segment: number,
+    at: { content: number; chunk: number; lsn: number },
+    named: Map<number, NamedData>,
+  ): boolean {
     if (at.lsn <= this.#space.floor.floor) return this.#chunkNames(segment, at, named);
     const value = this.#space.app.store.get(chunkKey(TABLE.SLICE, at.content, at.chunk, at.lsn));
     return value !== undefined && addNamed(segment, decodeExtents(value), named);
   }
 
   /** Adds what a chunk's rows up to the floor name of the segment. */
-  #chunkNames(segment: number, { content, chunk }: { content: number; chunk: number }, named: Map<number, NamedData>): boolean {
+  #chunkNames(
+    segment: number,
+    { content, chunk }: { content: number; chunk: number },
+    named: Map<number, NamedData>,
+  ): boolean {
     const { app, floor } = this.#space;
     let any = false;
     for (const table of [TABLE.SLICE, TABLE.CHECKPOINT]) {
@@ -147,7 +160,11 @@ function addNamed(segment: number, extents: readonly Extent[], named: Map<number
   return any;
 }
 
-function sizes(segment: number, named: ReadonlyMap<number, NamedData>, moved: readonly MovedData[]): { liveBytes: number; costBytes: number } {
+function sizes(
+  segment: number,
+  named: ReadonlyMap<number, NamedData>,
+  moved: readonly MovedData[],
+): { liveBytes: number; costBytes: number } {
   let liveBytes = 0;
   let pieces = 0;
   for (const { ranges } of named.values()) {
@@ -164,7 +181,10 @@ function sizes(segment: number, named: ReadonlyMap<number, NamedData>, moved: re
 }
 
 /** The parts of moved data that are in the segment and in use, with the piece each is of. */
-export function partsIn(segment: number, { pieces, named }: MovedData): { readonly piece: Piece; readonly from: number; readonly to: number }[] {
+export function partsIn(
+  segment: number,
+  { pieces, named }: MovedData,
+): { readonly piece: Piece; readonly from: number; readonly to: number }[] {
   return pieces
     .filter((piece) => piece.segment === segment)
     .flatMap((piece) => named.within(piece.skip, piece.skip + piece.length).map((range) => ({ piece, ...range })));

@@ -38,7 +38,8 @@ export class SegmentData {
     const lt = prefixEnd(plainKey(TABLE.SEGMENT_USE));
     for (let from = plainKey(TABLE.SEGMENT_USE); ; ) {
       const rows = this.#store.range({ gte: from, lt, limit: USE_ROWS });
-      for (const { key, value } of rows) if (decodeUse(value).state === "gone") this.#gone.add(Number(key.readBigUInt64BE(1)));
+      for (const { key, value } of rows)
+        if (decodeUse(value).state === "gone") this.#gone.add(Number(key.readBigUInt64BE(1)));
       const last = rows.at(-1);
       if (last === undefined || rows.length < USE_ROWS) return;
       from = Buffer.concat([last.key, Buffer.alloc(1)]);
@@ -128,7 +129,10 @@ export class SegmentData {
       at += length;
     }
     if (at < end) {
-      throw new FsError("EIO", `data of segment ${place.segment} at ${place.dataStart} was moved, but byte ${at} of it is nowhere`);
+      throw new FsError(
+        "EIO",
+        `data of segment ${place.segment} at ${place.dataStart} was moved, but byte ${at} of it is nowhere`,
+      );
     }
     return parts;
   }

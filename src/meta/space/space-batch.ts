@@ -3,7 +3,7 @@ import { RECORD_OP } from "../../domain/record-op.ts";
 import type { RowOp } from "../../journal/record.ts";
 import { numberKey, pinnedKey, plainKey, TABLE } from "../keys.ts";
 import { SERVICE_CONTEXT } from "../open-app.ts";
-import { encodeJson, type Extent } from "../rows.ts";
+import { type Extent, encodeJson } from "../rows.ts";
 import type { Transaction } from "../transaction.ts";
 import type { AppSpace } from "./app-space.ts";
 import { encodeFloor, encodeSpan, encodeUse, type SegmentUse, type Span } from "./space-rows.ts";

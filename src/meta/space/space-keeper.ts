@@ -1,35 +1,28 @@
 import { present } from "../../base/assert.ts";
 import type { Clock, Timestamp } from "../../base/clock.ts";
-import type { Log } from "../../base/log.ts";
 import type { Timers } from "../../base/timers.ts";
 import { FsError, TidemarkError } from "../../domain/errors.ts";
 import type { AppId, Lsn } from "../../domain/ids.ts";
-import type { DiskSpace, OpenApp } from "../open-app.ts";
+import type { OpenApp } from "../open-app.ts";
 import type { Turns } from "../reading/turns.ts";
 import { Work } from "../reading/work.ts";
 import { AppSpace } from "./app-space.ts";
-import { Cleaner, type CleanStep, RESERVE_COPY_BYTES_MAX } from "./cleaner.ts";
+import { Cleaner, type CleanStep } from "./cleaner.ts";
 import { Collector } from "./collector.ts";
-import { type Action, type Bounds, gainOf, historyBytesOf, nextAction, reclaimableBytesOf } from "./policy.ts";
+import { DiskRoom, type DiskRoomOptions } from "./disk-room.ts";
+import { type Action, type AppUsage, type Bounds, gainOf, historyBytesOf, nextAction, reclaimableBytesOf } from "./policy.ts";
 import { raiseFloor } from "./raise-floor.ts";
 import { releasePins } from "./release-pins.ts";
 import { SegmentReader } from "./segment-contents.ts";
 import { SpaceBatch } from "./space-batch.ts";
 import { oldestMoment, usageOf } from "./usage.ts";
 
-export type SpaceKeeperOptions = {
+export type SpaceKeeperOptions = DiskRoomOptions & {
   /** The apps whose space is kept; all open. */
   readonly apps: () => readonly OpenApp[];
-  /** The data folder's disk, as it is now. */
-  readonly diskSpace: () => DiskSpace;
   readonly clock: Clock;
   readonly timers: Timers;
   readonly turns: Turns;
-  readonly log: Log;
-  /** Bytes of journals that the present doesn't need; absent: half the disk. */
-  readonly historyBytesMax?: bigint;
-  /** History goes while less than this is free; absent: a twentieth of the disk, 64 MiB to 2 GiB. */
-  readonly diskFreeBytesMin?: bigint;
   /** The floor of an app never passes this: what a repository still has to receive. */
   readonly floorMax?: (app: OpenApp) => Lsn;
   /** For tests: a step was just completed; it may throw, as a crash would. */
@@ -55,11 +48,8 @@ const RETRY_MS = 10_000;
 /** Wait after a run that found the disk full: RocksDB needs some seconds to see room again. */
 const NO_SPACE_RETRY_MS = 2000;
 
-const WARN_RATIO = 0.8;
-const WARN_AGAIN_RATIO = 0.7;
-
-const DISK_FREE_MIN = 64 * 2 ** 20;
-const DISK_FREE_MAX = 2 * 2 ** 30;
+/** So much more history than a run left because it could not gain enough makes another worth it before its time: something was deleted. */
+const GROWTH_BYTES = 2 ** 20;
 
 /** Actions of one run: each takes a segment or raises a floor. Far more than are ever needed; a bound against going in circles. */
 const ACTIONS_MAX = 10_000;
@@ -72,16 +62,25 @@ const LSN_MAX = Number.MAX_SAFE_INTEGER as Lsn;
  */
 export class SpaceKeeper {
   readonly #options: SpaceKeeperOptions;
+  readonly #room: DiskRoom;
   readonly #spaces = new Map<AppId, AppSpace>();
   #abort = new AbortController();
   #running: Promise<void> | undefined;
   #cancelTimer: (() => void) | undefined;
   #started = false;
   #waitUntilMs = 0;
+  /** History there was when the last run ended without enough: with more of it, another is worth it at once. */
+  #stuckBytes = 0;
   #hasWarned = false;
+  /** Segments removed by this process. */
+  #removedCount = 0;
+  /** Where the journals ended when the run began: the floor does not chase the run's own records. */
+  #endsAtStart = new Map<AppId, Lsn>();
+  #waiters: (() => void)[] = [];
 
   constructor(options: SpaceKeeperOptions) {
     this.#options = options;
+    this.#room = new DiskRoom(options);
   }
 
   /** Begins: ends what an earlier process left half done, and looks again every second. */
@@ -110,17 +109,35 @@ export class SpaceKeeper {
     this.#startRun();
   }
 
+  /**
+   * Drops history because the disk is full, and answers when a segment is gone (true: there is room), or when nothing more can be gained (false). Many
+   * may wait at once.
+   */
+  async makeRoom(): Promise<boolean> {
+    if (!this.#started) return false;
+    if (this.#room.recover(this.#usages())) return true;
+    if (this.#running === undefined) {
+      if (!this.#isWorthARun(this.#bounds())) return false;
+      this.#startRun();
+    }
+    const before = this.#removedCount;
+    await new Promise<void>((resolve) => this.#waiters.push(resolve));
+    this.#options.reserve?.take();
+    return this.#removedCount > before;
+  }
+
   /** One run, to its end: until everything is within its bounds or nothing more can be gained. Throws FsError, TidemarkError, KvError. */
   async runOnce(): Promise<void> {
     await this.#running?.catch(() => {});
     this.#running = this.#run().finally(() => {
       this.#running = undefined;
+      this.#wake();
     });
     await this.#running;
   }
 
   get historyBytesMax(): bigint {
-    return this.#options.historyBytesMax ?? this.#options.diskSpace().totalBytes / 2n;
+    return this.#room.historyBytesMax;
   }
 
   /** What an app's journal takes, and why. Costs a look at its list of segments. */
@@ -140,9 +157,20 @@ export class SpaceKeeper {
   #arm(): void {
     this.#cancelTimer = this.#options.timers.after(CHECK_MS, () => {
       this.#arm();
-      const nowMs = this.#options.clock.monotonicMs();
-      if (this.#running === undefined && nowMs >= this.#waitUntilMs && this.#bounds().excessBytes > 0) this.#startRun();
+      if (this.#running !== undefined) return;
+      const bounds = this.#bounds();
+      if (bounds.excessBytes > 0 && this.#isWorthARun(bounds)) this.#startRun();
     });
+  }
+
+  #isWorthARun({ historyBytes }: Bounds): boolean {
+    return this.#options.clock.monotonicMs() >= this.#waitUntilMs || historyBytes > this.#stuckBytes + GROWTH_BYTES;
+  }
+
+  #wake(): void {
+    const waiters = this.#waiters;
+    this.#waiters = [];
+    for (const wake of waiters) wake();
   }
 
   #startRun(): void {
@@ -156,19 +184,29 @@ export class SpaceKeeper {
   async #run(): Promise<void> {
     const { clock, turns } = this.#options;
     const work = new Work({ clock, turns }, { signal: this.#abort.signal });
+    this.#endsAtStart = new Map(this.#options.apps().map((app) => [app.id, app.core.lastLsn]));
     for (const app of this.#options.apps()) await this.#guarded(app, (space) => this.#finish(space, work));
     for (let actions = 0; actions < ACTIONS_MAX; actions++) {
       work.check();
       const action = this.#next();
       if (action.do === "nothing") break;
-      const app = present(this.#options.apps().find(({ id }) => id === action.id), "an open app");
-      await this.#guarded(app, (space) => (action.do === "raise" ? this.#raise(space, action.floor, work) : this.#clean(space, action, work)));
+      const app = present(
+        this.#options.apps().find(({ id }) => id === action.id),
+        "an open app",
+      );
+      await this.#guarded(app, (space) =>
+        action.do === "raise" ? this.#raise(space, action.floor, work) : this.#clean(space, action, work),
+      );
     }
     for (const app of this.#options.apps()) await this.#guarded(app, async (space) => new SpaceBatch(space).commit({}));
-    const { excessBytes } = this.#bounds();
+    const { excessBytes, historyBytes } = this.#bounds();
     if (excessBytes <= 0) return;
+    this.#stuckBytes = historyBytes;
     this.#waitUntilMs = clock.monotonicMs() + RETRY_MS;
-    this.#options.log.warn("the journals are larger than they should be, but what there is can't go: it is the present, or snapshots keep it", { excessBytes });
+    this.#options.log.warn(
+      "the journals are larger than they should be, but what there is can't go: it is the present, or snapshots keep it",
+      { excessBytes },
+    );
   }
 
   /** Ends what an earlier run left half done. */
@@ -208,7 +246,9 @@ export class SpaceKeeper {
     space.counted.add(segment);
     const bytes = space.app.journal.segments().find((summary) => summary.segment === segment)?.bytes ?? 0;
     if (gainOf({ bytes, use }) < gainRatioMin * bytes || liveBytes > this.#bounds().copyBytesMax) return;
-    await this.#cleaner(space, work).clean(segment, lastLsn, contents);
+    if (!(await this.#cleaner(space, work).clean(segment, lastLsn, contents))) return;
+    this.#removedCount++;
+    this.#wake();
   }
 
   #cleaner(space: AppSpace, work: Work): Cleaner {
@@ -223,7 +263,10 @@ export class SpaceKeeper {
     } catch (error) {
       if (!(error instanceof TidemarkError) || error.code !== "DATA_DAMAGED") throw error;
       space.blocked = true;
-      this.#options.log.alarm("a journal is damaged: its history is kept from now on, whatever space it takes", { appId: space.app.id, cause: error });
+      this.#options.log.alarm("a journal is damaged: its history is kept from now on, whatever space it takes", {
+        appId: space.app.id,
+        cause: error,
+      });
       return undefined;
     }
   }
@@ -250,39 +293,27 @@ export class SpaceKeeper {
   }
 
   #floorMax(app: OpenApp): Lsn {
-    return this.#options.floorMax?.(app) ?? LSN_MAX;
+    const wanted = this.#options.floorMax?.(app) ?? LSN_MAX;
+    return Math.min(wanted, this.#endsAtStart.get(app.id) ?? LSN_MAX) as Lsn;
   }
 
   #next(): Action {
-    const usages = this.#options.apps().map((app) => usageOf(this.#space(app), this.#floorMax(app)));
-    return nextAction(usages, this.#bounds());
+    const usages = this.#usages();
+    return nextAction(usages, this.#room.bounds(usages));
   }
 
-  /** How much the journals are too large, or the disk is too full. */
+  #usages(): AppUsage[] {
+    return this.#options.apps().map((app) => usageOf(this.#space(app), this.#floorMax(app)));
+  }
+
   #bounds(): Bounds {
-    const { apps, diskSpace, diskFreeBytesMin, log } = this.#options;
-    const history = apps().reduce((sum, app) => sum + historyBytesOf(usageOf(this.#space(app), this.#floorMax(app))), 0);
-    const max = Number(this.historyBytesMax);
-    if (history < max * WARN_AGAIN_RATIO) this.#hasWarned = false;
-    if (history > max * WARN_RATIO && !this.#hasWarned) {
-      this.#hasWarned = true;
-      log.warn("history takes more than 80 % of its bound: soon the oldest goes", { historyBytes: history, historyBytesMax: max });
-    }
-    const { totalBytes, freeBytes } = diskSpace();
-    const freeMin = diskFreeBytesMin ?? clamp(Number(totalBytes) / 20, DISK_FREE_MIN, DISK_FREE_MAX);
-    const shortBytes = Number(freeMin) - Number(freeBytes);
-    const excessBytes = Math.max(history - max, shortBytes);
-    return { excessBytes, shortBytes, historyBytesMax: max, copyBytesMax: Math.max(RESERVE_COPY_BYTES_MAX, Number(freeBytes) / 2) };
+    return this.#room.bounds(this.#usages());
   }
 }
 
 function isRemovable(space: AppSpace, segment: number): boolean {
   const state = space.uses.get(segment)?.state;
   return state === "gone" || state === "dead";
-}
-
-function clamp(value: number, low: number, high: number): number {
-  return Math.min(high, Math.max(low, value));
 }
 
 /** Whether an error of a run only means that the disk is full. */

@@ -21,7 +21,8 @@ export function usageOf(space: AppSpace, floorMax: Lsn): AppUsage {
     const use = space.uses.get(segment);
     // One that is gone already only waits for its file to be removed.
     const isLeft = use === undefined || use.state === "kept" || use.state === "damaged";
-    const place = !isLeft || !isFree ? "fixed" : lastLsn <= floor.walked ? "below" : lastLsn > floor.floor ? "droppable" : "fixed";
+    const place =
+      !isLeft || !isFree ? "fixed" : lastLsn <= floor.walked ? "below" : lastLsn > floor.floor ? "droppable" : "fixed";
     return { segment, lastLsn, bytes, place, use };
   });
   const journalBytes = all.reduce((sum, { bytes }) => sum + bytes, 0);

@@ -15,6 +15,8 @@ export default defineConfig({
           // Named, so that a share mounted inside of the repository is never searched.
           include: ["src/**/*.test.ts", "test/**/*.test.ts"],
           exclude: [HEAVY],
+          // Vitest would leave one core free, and so use one of two.
+          maxWorkers: "100%",
           sequence: { groupOrder: 0 },
           ...limits,
         },

@@ -174,7 +174,7 @@ export class Engine implements MetadataApi {
       case "link":
         return this.#held(context, link(core, request, context));
       case "tmpfile":
-        return this.#held(context, tmpfile(core, request, context));
+        return tmpfile(core, request, context);
       case "unlink":
         return unlink(core, request, context);
       case "rmdir":

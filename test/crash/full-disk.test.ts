@@ -8,7 +8,9 @@ import { Workload, type WorkloadResult } from "./workload.ts";
 
 const skipped = skipWithout("python3", "mkfs.ext4") || skipWithoutLoop();
 
-const DISK_BYTES = 1024 ** 3;
+const DISK_BYTES = 640 * 1024 ** 2;
+/** How long a writer waits for space, on a busy machine. */
+const PATIENCE_S = "40";
 const REWRITTEN_BYTES = 40_000_000;
 const VERIFY = path.join(import.meta.dirname, "workloads/verify.py");
 
@@ -44,42 +46,38 @@ describe.skipIf(skipped)("a full disk", { timeout: 240_000 }, () => {
     await service.mountShare();
   };
 
-  test("refuses with ENOSPC and keeps everything; removing, truncating, killing, stopping and starting go on", async () => {
+  test("refuses with ENOSPC and keeps everything; killing, restarting, removing and truncating go on; then it takes new data", async () => {
     const mount = await begin();
     const folder = `${mount}/full`;
     const manifest = path.join(service.folder, "manifest");
     const expectAll = (): Promise<unknown> => run("python3", ["-B", VERIFY, folder, manifest]);
     const { bytes, files } = await finished("fill.py", folder, manifest);
-    await expectAll();
     await service.killService();
     await expectAll();
     await restart();
-    await expectAll();
     await finished("free.py", folder, manifest);
-    await expectAll();
     await service.killService();
+    const { longest } = await finished("rewrite.py", `${mount}/again`, String(REWRITTEN_BYTES), "2", PATIENCE_S);
     await restart();
     await expectAll();
-    console.log(`full-disk: ${String(bytes)} bytes in ${String(files)} files filled ${DISK_BYTES}`);
+    console.log(
+      `full-disk: ${String(bytes)} bytes in ${String(files)} files filled ${DISK_BYTES}; new data had to wait up to ${String(longest)} s`,
+    );
   });
 
   test("is not full for long when only history fills it: the oldest goes", async () => {
     const mount = await begin();
-    const { refused, longest } = await finished("rewrite.py", `${mount}/file`, String(REWRITTEN_BYTES), "40", "20");
+    const { refused, longest } = await finished(
+      "rewrite.py",
+      `${mount}/file`,
+      String(REWRITTEN_BYTES),
+      "24",
+      PATIENCE_S,
+    );
     console.log(
-      `full-disk: ${REWRITTEN_BYTES} bytes written 40 times; refused ${String(refused)} times, for at most ${String(longest)} s`,
+      `full-disk: ${REWRITTEN_BYTES} bytes written 24 times; refused ${String(refused)} times, for at most ${String(longest)} s`,
     );
     await restart();
-    await finished("rewrite.py", `${mount}/file`, String(REWRITTEN_BYTES), "3", "20");
-  });
-
-  test("takes new data again after files were removed", async () => {
-    const mount = await begin();
-    const folder = `${mount}/full`;
-    const manifest = path.join(service.folder, "manifest");
-    await finished("fill.py", folder, manifest);
-    await finished("free.py", folder, manifest);
-    await finished("rewrite.py", `${mount}/again`, String(REWRITTEN_BYTES), "2", "40");
-    await run("python3", ["-B", VERIFY, folder, manifest]);
+    await finished("rewrite.py", `${mount}/file`, String(REWRITTEN_BYTES), "3", PATIENCE_S);
   });
 });

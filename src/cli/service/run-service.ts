@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { existsSync } from "node:fs";
+import { existsSync, statfsSync } from "node:fs";
 import path from "node:path";
 import type { Clock } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
@@ -9,7 +9,7 @@ import type { SupervisorStatus } from "../../domain/admin-status.ts";
 import { Notifier } from "../../gateway/fuse/notify.ts";
 import { FuseLoop } from "../../gateway/fuse/poll-loop.ts";
 import { DataFolder } from "../../journal/data-folder.ts";
-import { RESERVE_BYTES_DEFAULT, SpaceReserve } from "../../journal/space-reserve.ts";
+import { SpaceReserve } from "../../journal/space-reserve.ts";
 import { KvError } from "../../kv/kv-error.ts";
 import { RocksKv } from "../../kv/rocks-kv.ts";
 import { ApplyWorkerPool } from "../../meta/apply-worker-pool.ts";
@@ -197,7 +197,7 @@ function adminApi({ options, service, mounts, log, folder, keeper, reserve }: Pa
     startedAt: clock.now(),
     supervisor: options.supervisor,
     mountsMessage: mountsMessage(),
-    reserveBytes: () => (reserve.held ? BigInt(RESERVE_BYTES_DEFAULT) : 0n),
+    reserveBytes: () => (reserve.held ? BigInt(limitsForDisk(service.diskSpace().totalBytes).reserveBytes) : 0n),
     historyBytesMax: () => keeper.historyBytesMax,
     space: (app) => keeper.status(app),
   });

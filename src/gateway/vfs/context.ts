@@ -97,6 +97,19 @@ export class VfsContext {
     return this.options.at === LIVE && this.options.views() !== "off";
   }
 
+  /**
+   * The kernel forgets `lookups` of the times it was told of a live inode. FORGET has no answer: an orphan that can't be ended now (a full disk) stays one,
+   * and ends with the mount.
+   */
+  forget(ino: InodeId, lookups: number): void {
+    const actor = { mountId: this.options.mountId, uid: 0, gid: 0, pid: 0, label: "" };
+    try {
+      this.api.execute({ op: "forget", ino, lookups }, { actor, unique: 0, resent: false });
+    } catch (error) {
+      if (!(error instanceof FsError) || (error.code !== "ENOSPC" && error.code !== "EIO")) throw error;
+    }
+  }
+
   context(header: RequestHeader): RequestContext {
     return {
       actor: { mountId: this.options.mountId, uid: header.uid, gid: header.gid, pid: header.pid, label: "" },

@@ -1,5 +1,5 @@
 import { FsError } from "../../domain/errors.ts";
-import type { InodeId } from "../../domain/ids.ts";
+import { type InodeId, LIVE } from "../../domain/ids.ts";
 import { isDirectory, S_IFDIR } from "../../domain/inode.ts";
 import type { ReplyMap } from "../../domain/metadata-api.ts";
 import { ENTRY_OUT_BYTES } from "../fuse/attribute-codec.ts";
@@ -100,10 +100,14 @@ function addEntries(
   plus: boolean,
 ): void {
   const validity = validityOf(node.slot, vfs.options);
+  let full = false;
   for (const entry of listing.entries) {
     const number = vfs.numberOf(entry.ino);
     const item = { name: entry.name, slot: node.slot, ino: number, type: entry.type, cookie: entry.cookie };
     const known = entry.inode === undefined ? undefined : { attributes: attributesOf(entry.inode, number), validity };
-    if (!(plus ? buffer.addPlus(item, known) : buffer.add(item))) return;
+    full ||= !(plus ? buffer.addPlus(item, known) : buffer.add(item));
+    // The engine counts what it has listed as told to the kernel. What did not fit was not.
+    if (full && known !== undefined && node.slot === 0 && node.at === LIVE) vfs.forget(entry.ino, 1);
+    if (full && known === undefined) return;
   }
 }

@@ -1,4 +1,5 @@
 import { FsError } from "../../domain/errors.ts";
+import type { InodeId } from "../../domain/ids.ts";
 import type { Inode } from "../../domain/inode.ts";
 import type { WriteRequest } from "../../domain/metadata-api.ts";
 import { FOPEN } from "../fuse/file-codec.ts";
@@ -121,15 +122,13 @@ function lookupDots(vfs: VfsContext, request: codec.LookupRequest, reply: Reply)
   const { header } = request;
   const node = vfs.node(header.slot, header.ino);
   const context = vfs.context(header);
+  const inodeOf = (ino: InodeId) => vfs.api.execute({ op: "getattr", ino, at: node.at, tells: true }, context);
   const itself = vfs.api.execute({ op: "getattr", ino: node.ino, at: node.at }, context);
-  return whenDone(itself, (inode) => {
-    const wanted =
-      request.name.length === 1 || inode.parent === 0
-        ? inode
-        : vfs.api.execute({ op: "getattr", ino: inode.parent, at: node.at, tells: true }, context);
-    if (wanted instanceof Promise) throw FsError.of("EIO");
-    reply.entry(attributesOf(wanted, vfs.numberOf(wanted.ino)), validityOf(header.slot));
-  });
+  if (itself instanceof Promise) throw FsError.of("EIO");
+  const wanted = request.name.length === 1 || itself.parent === 0 ? itself.ino : itself.parent;
+  return whenDone(inodeOf(wanted), (inode) =>
+    reply.entry(attributesOf(inode, vfs.numberOf(inode.ino)), validityOf(header.slot)),
+  );
 }
 
 function rename(vfs: VfsContext, request: codec.RenameRequest, reply: Reply): void | Promise<void> {

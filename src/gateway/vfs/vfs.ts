@@ -1,4 +1,3 @@
-import { ERRNO, FsError } from "../../domain/errors.ts";
 import type { InodeId } from "../../domain/ids.ts";
 import type { FuseOperations } from "../fuse/operations.ts";
 import { VfsContext, type VfsOptions } from "./context.ts";
@@ -18,17 +17,7 @@ export function vfsOperations(options: VfsOptions): FuseOperations {
     ...directoryOperations(vfs, views),
     ...xattrOperations(vfs),
     forget: (forgotten) => {
-      for (const { slot, ino, lookups } of forgotten) if (slot === 0 && ino !== 1) forget(vfs, ino as InodeId, lookups);
+      for (const { slot, ino, lookups } of forgotten) if (slot === 0 && ino !== 1) vfs.forget(ino as InodeId, lookups);
     },
   };
-}
-
-/** FORGET has no answer: an orphan that can't be ended now (a full disk) stays one, and ends with the mount. */
-export function forget(vfs: VfsContext, ino: InodeId, lookups: number): void {
-  const actor = { mountId: vfs.options.mountId, uid: 0, gid: 0, pid: 0, label: "" };
-  try {
-    vfs.api.execute({ op: "forget", ino, lookups }, { actor, unique: 0, resent: false });
-  } catch (error) {
-    if (!(error instanceof FsError) || (error.errno !== ERRNO.ENOSPC && error.errno !== ERRNO.EIO)) throw error;
-  }
 }

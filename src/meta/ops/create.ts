@@ -72,7 +72,7 @@ export function symlink(
   return addNew(core, context, request, draft, RECORD_OP.SYMLINK);
 }
 
-/** O_TMPFILE: an inode without a name, which ends when the kernel lets go of it or gets one by link. */
+/** O_TMPFILE: an inode without a name, which ends when the kernel lets go of it or gets one by link. Counts as told to the mount's kernel. */
 export function tmpfile(
   core: EngineCore,
   request: WriteRequest & { op: "tmpfile" },
@@ -82,9 +82,15 @@ export function tmpfile(
   const tx = core.begin(context);
   const made = newInode(core, tx, parent, { mode: (request.mode & 0o7777) | S_IFREG, umask: request.umask });
   const inode = tx.put({ ...made, nlink: 0 });
+  // Held before it is committed as an orphan: an orphan that nobody holds would end at once.
   core.holders.hold(context.actor.mountId, inode.ino);
-  if (core.holders.of(inode.ino).length > 0) tx.unlinked(inode);
-  tx.commit(RECORD_OP.TMPFILE, inodeDetail(inode.ino));
+  try {
+    if (core.holders.of(inode.ino).length > 0) tx.unlinked(inode);
+    tx.commit(RECORD_OP.TMPFILE, inodeDetail(inode.ino));
+  } catch (error) {
+    core.holders.release(context.actor.mountId, inode.ino, 1);
+    throw error;
+  }
   return inode;
 }
 

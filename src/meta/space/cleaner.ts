@@ -20,9 +20,6 @@ const COPY_BYTES = 1024 * 1024;
 /** Pieces of one RELOCATE record: 60 KB of rows. */
 const COPY_PIECES = 500;
 
-/** Most bytes in use of a segment that is cleaned with the help of the space reserve: a quarter of it, for up to 64 MiB gained. */
-export const RESERVE_COPY_BYTES_MAX = 4 * 1024 * 1024;
-
 /** A step that was just completed, for tests that stop there. */
 export type CleanStep = "copied" | "retired" | "synced" | "removed" | "forgotten";
 
@@ -136,23 +133,22 @@ export class Cleaner {
     contents: SegmentContents,
     moved: readonly { data: MovedData; moving: Moving }[],
   ): Promise<boolean> {
-    const useReserve = contents.liveBytes <= RESERVE_COPY_BYTES_MAX;
     let jobs: Job[] = [];
     let bytes = 0;
     for (const job of jobsOf(segment, contents, moved)) {
       if (jobs.length > 0 && (bytes + job.part.length > COPY_BYTES || jobs.length === COPY_PIECES)) {
-        if (!(await this.#copy(segment, jobs, useReserve))) return false;
+        if (!(await this.#copy(segment, jobs))) return false;
         jobs = [];
         bytes = 0;
       }
       jobs.push(job);
       bytes += job.part.length;
     }
-    return jobs.length === 0 || this.#copy(segment, jobs, useReserve);
+    return jobs.length === 0 || this.#copy(segment, jobs);
   }
 
   /** Step 1 for some pieces. Everything is read, and verified, before anything is written. */
-  async #copy(segment: number, jobs: readonly Job[], useReserve: boolean): Promise<boolean> {
+  async #copy(segment: number, jobs: readonly Job[]): Promise<boolean> {
     const { core, journal } = this.#space.app;
     const buffers: Buffer[] = [];
     try {
@@ -168,7 +164,8 @@ export class Cleaner {
     await this.#space.breathe(this.#parts.work);
     const data = Buffer.concat(buffers);
     const tx = core.begin(SERVICE_CONTEXT);
-    const place = tx.place(data.length, { useReserve });
+    // In the end it gives back more than it takes: the keeper saw to it that it fits.
+    const place = tx.place(data.length, { useReserve: true });
     const rows = new Set<Moving>();
     let newSkip = 0;
     for (const { moving, part } of jobs) {
@@ -179,7 +176,7 @@ export class Cleaner {
     }
     for (const { segment: named, dataStart, pieces } of rows)
       tx.row(relocationKey(named, dataStart), encodePieces(pieces));
-    tx.commit(RECORD_OP.RELOCATE, encodeJson({ segment }), { data, useReserve });
+    tx.commit(RECORD_OP.RELOCATE, encodeJson({ segment }), { data, useReserve: true });
     for (const { segment: named, dataStart } of rows) core.data.relocated(named, dataStart);
     this.#parts.onStep?.("copied");
     return true;

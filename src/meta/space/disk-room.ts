@@ -56,7 +56,7 @@ export class DiskRoom {
   /** Takes the reserve if it can be had. Answers whether there is room again. */
   recover(apps: readonly AppUsage[]): boolean {
     const { reserve } = this.#options;
-    return reserve !== undefined && reserve.take() && this.bounds(apps).shortBytes <= 0;
+    return reserve?.take() === true && this.bounds(apps).shortBytes <= 0;
   }
 
   #warn(historyBytes: number, historyBytesMax: number): void {

@@ -10,7 +10,15 @@ import { AppSpace } from "./app-space.ts";
 import { Cleaner, type CleanStep } from "./cleaner.ts";
 import { Collector } from "./collector.ts";
 import { DiskRoom, type DiskRoomOptions } from "./disk-room.ts";
-import { type Action, type AppUsage, type Bounds, gainOf, historyBytesOf, nextAction, reclaimableBytesOf } from "./policy.ts";
+import {
+  type Action,
+  type AppUsage,
+  type Bounds,
+  gainOf,
+  historyBytesOf,
+  nextAction,
+  reclaimableBytesOf,
+} from "./policy.ts";
 import { raiseFloor } from "./raise-floor.ts";
 import { releasePins } from "./release-pins.ts";
 import { SegmentReader } from "./segment-contents.ts";
@@ -71,7 +79,6 @@ export class SpaceKeeper {
   #waitUntilMs = 0;
   /** History there was when the last run ended without enough: with more of it, another is worth it at once. */
   #stuckBytes = 0;
-  #hasWarned = false;
   /** Segments removed by this process. */
   #removedCount = 0;
   /** Where the journals ended when the run began: the floor does not chase the run's own records. */
@@ -175,6 +182,7 @@ export class SpaceKeeper {
 
   #startRun(): void {
     this.runOnce().catch((error: unknown) => {
+      if (this.#started) this.#stuckBytes = this.#bounds().historyBytes;
       this.#waitUntilMs = this.#options.clock.monotonicMs() + (isNoSpace(error) ? NO_SPACE_RETRY_MS : RETRY_MS);
       if (error instanceof TidemarkError && error.code === "CANCELLED") return;
       this.#options.log.error("keeping the journals within their bounds failed; it is tried again", { cause: error });

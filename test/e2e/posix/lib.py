@@ -4,7 +4,6 @@ Run by hand: python3 names.py DIRECTORY [word of a check's name]. Expectations a
 """
 import ctypes
 import errno
-import inspect
 import json
 import os
 import shutil
@@ -183,7 +182,6 @@ def changes(wanted, call, *args, **named):
 
 def main():
     top, only = sys.argv[1], sys.argv[2:]
-    module = inspect.getmodule(CHECKS[0]).__name__ if CHECKS else ""
     os.umask(0o022)
     for function in CHECKS:
         name = function.__name__.replace("_", " ")

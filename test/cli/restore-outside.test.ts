@@ -1,5 +1,6 @@
-import { chmodSync, execFileSync } from "node:child_process";
+import { execFileSync } from "node:child_process";
 import {
+  chmodSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,

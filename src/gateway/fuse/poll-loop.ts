@@ -5,6 +5,7 @@ import { ERRNO, TidemarkError } from "../../domain/errors.ts";
 import { type ConnectionOptions, FuseConnection } from "./connection.ts";
 import { type FuseDeviceIo, fuseDeviceIo, NodeDeviceIo } from "./device.ts";
 import { RequestFrame } from "./frame.ts";
+import { IdleSpin } from "./idle-spin.ts";
 import { FRAME_BYTES_MARGIN, MAX_WRITE_BYTES } from "./init.ts";
 import { type Libc, loadLibc, type PollHandle } from "./libc.ts";
 import { encodeResend } from "./notify-codec.ts";
@@ -55,6 +56,7 @@ export class FuseLoop {
   readonly #members: Member[] = [];
   /** struct pollfd of each member, then of libuv. */
   #pollSet = Buffer.alloc(POLLFD_BYTES);
+  readonly #spin = new IdleSpin();
   #inTurn = false;
   #watching = true;
   /** An operation began to wait in this turn, or there is no memory to read into. */
@@ -246,13 +248,35 @@ export class FuseLoop {
     this.#unwatch();
     const waitMs = loopTimeoutMs < 0 ? LINGER_MS : Math.min(loopTimeoutMs, LINGER_MS);
     const set = this.#pollSet;
-    if (libc.poll(set, this.#members.length + 1, waitMs) <= 0) return false;
+    if (!this.#askBriefly(libc) && !this.#sleep(libc, waitMs)) return false;
     if (set.readInt16LE(this.#members.length * POLLFD_BYTES + 6) !== 0) return false;
     for (let index = 0; index < this.#members.length; index++) {
       const member = this.#members[index] as Member;
       member.ready = set.readInt16LE(index * POLLFD_BYTES + 6) !== 0;
     }
     return true;
+  }
+
+  /** Asks for a while without sleeping (see IdleSpin). Answers whether something is readable. */
+  #askBriefly(libc: Libc): boolean {
+    const count = this.#members.length + 1;
+    if (libc.poll(this.#pollSet, count, 0) > 0) return true;
+    if (this.#spin.ms === 0) return false;
+    const endMs = this.#clock.monotonicMs() + this.#spin.ms;
+    do {
+      if (libc.poll(this.#pollSet, count, 0) <= 0) continue;
+      this.#spin.caught();
+      return true;
+    } while (this.#clock.monotonicMs() < endMs);
+    return false;
+  }
+
+  /** Sleeps until something is readable. Answers false when nothing came. */
+  #sleep(libc: Libc, waitMs: number): boolean {
+    const beginMs = this.#clock.monotonicMs();
+    const readable = libc.poll(this.#pollSet, this.#members.length + 1, waitMs) > 0;
+    this.#spin.missed(this.#clock.monotonicMs() - beginMs, readable);
+    return readable;
   }
 
   #unwatch(): void {

@@ -12,7 +12,8 @@ export const CHAIN_HASH_BYTES = 32;
 /** h(0). */
 export const CHAIN_START = Buffer.alloc(CHAIN_HASH_BYTES);
 
-const NO_DATA_HASH = hash("sha256", Buffer.alloc(0), "buffer");
+/** The inner hash of a record without data. */
+export const NO_DATA_HASH: Buffer = hash("sha256", Buffer.alloc(0), "buffer");
 
 /** Data is hashed and verified in pieces of this size, a whole number of blocks. */
 const PIECE_BYTES = 16 * BLOCK_BYTES;
@@ -32,7 +33,7 @@ export class Chain {
   readonly #piece = Buffer.allocUnsafeSlow(PIECE_BYTES);
   #state: ChainState;
   #segment: number | undefined;
-  #scratch = Buffer.allocUnsafeSlow(65_536);
+  readonly #linker = new ChainLinker();
 
   constructor(folder: string, appId: AppId, start: ChainState = { lsn: 0 as Lsn, hash: CHAIN_START }) {
     this.#walker = new SegmentWalker(folder, appId);
@@ -75,14 +76,9 @@ export class Chain {
     if (crc32(tail, tableChecksum) !== prefix.restChecksum) {
       throw damaged(segment, { lsn, position, fault: "the record's body does not match its checksum" });
     }
-    const link = this.#reserve(CHAIN_HASH_BYTES + PREFIX_BYTES + bodyLength + CHAIN_HASH_BYTES);
-    this.#state.hash.copy(link, 0);
-    head.copy(link, CHAIN_HASH_BYTES, 0, PREFIX_BYTES);
-    tail.copy(link, CHAIN_HASH_BYTES + PREFIX_BYTES, saltBytes);
+    const link = this.#linker.begin(this.#state.hash, head.subarray(0, PREFIX_BYTES), tail.subarray(saltBytes));
     const salt = Buffer.from(tail.subarray(0, saltBytes));
-    const inner = dataLength === 0 ? NO_DATA_HASH : this.#hashData(walked, salt, table);
-    inner.copy(link, link.length - CHAIN_HASH_BYTES);
-    return hash("sha256", link, "buffer");
+    return link.finish(dataLength === 0 ? NO_DATA_HASH : this.#hashData(walked, salt, table));
   }
 
   #hashData(walked: WalkedRecord, salt: Buffer, table: Buffer): Buffer {
@@ -104,9 +100,26 @@ export class Chain {
     }
     return inner.digest();
   }
+}
 
-  #reserve(length: number): Buffer {
-    if (length > this.#scratch.length) this.#scratch = Buffer.allocUnsafeSlow(length);
-    return this.#scratch.subarray(0, length);
+/** Computes h(n) in memory that is used again. */
+export class ChainLinker {
+  #scratch = Buffer.allocUnsafeSlow(65_536);
+  #length = 0;
+
+  /** Takes h(n-1), the prefix and the body, which may be gone when `finish` is called. */
+  begin(previous: Buffer, prefix: Buffer, body: Buffer): this {
+    this.#length = CHAIN_HASH_BYTES + PREFIX_BYTES + body.length + CHAIN_HASH_BYTES;
+    if (this.#length > this.#scratch.length) this.#scratch = Buffer.allocUnsafeSlow(this.#length);
+    previous.copy(this.#scratch, 0);
+    prefix.copy(this.#scratch, CHAIN_HASH_BYTES);
+    body.copy(this.#scratch, CHAIN_HASH_BYTES + PREFIX_BYTES);
+    return this;
+  }
+
+  /** h(n), given the inner hash. */
+  finish(inner: Buffer): Buffer {
+    inner.copy(this.#scratch, this.#length - CHAIN_HASH_BYTES);
+    return hash("sha256", this.#scratch.subarray(0, this.#length), "buffer");
   }
 }

@@ -13,6 +13,9 @@ import { lastErrorName, nativeCalls } from "./native.ts";
 
 export const DATA_FOLDER_VERSION = 1;
 
+/** There while a recovery from a repository fills the folder: its apps are not complete. */
+export const UNFINISHED_RECOVERY = "recovery.json";
+
 /** linux/magic.h: FUSE_SUPER_MAGIC, fuseblk too. */
 const FUSE_MAGIC = 0x65735546;
 
@@ -30,6 +33,8 @@ export type DataFolderOptions = {
   /** How long to wait for another process that is just ending; 0 = not at all. */
   readonly lockWaitMs?: number;
   readonly timers?: Timers;
+  /** The caller goes on with a recovery into the folder that was not finished; else such a folder is refused. */
+  readonly unfinished?: "accept";
   /** statfs(2)'s `f_type` of a folder; for tests. */
   readonly fileSystemType?: (folder: string) => number;
 };
@@ -49,7 +54,7 @@ export class DataFolder {
 
   /**
    * Opens and locks a data folder; an empty or missing one is set up, durably. The lock is the kernel's: it ends with the process, however that ends. Throws
-   * TidemarkError, with nothing changed: DATA_FOLDER_LOCKED; DATA_FOLDER_FOREIGN for a folder that is not ours, damaged or newer; UNSUPPORTED on a FUSE file
+   * TidemarkError, with nothing changed: DATA_FOLDER_LOCKED; FAILED_PRECONDITION for one that a recovery has not finished; DATA_FOLDER_FOREIGN for a folder that is not ours, damaged or newer; UNSUPPORTED on a FUSE file
    * system (a service must not wait for itself) and where the lock can't be had; PERMISSION_DENIED.
    */
   static async open(options: DataFolderOptions): Promise<DataFolder> {
@@ -67,6 +72,7 @@ export class DataFolder {
       const lockFd = await lock(folder, options);
       try {
         checkContents(folder);
+        if (options.unfinished !== "accept") refuseUnfinished(folder);
         tightenMode(folder, options.log);
         const id = readIdentity(folder) ?? (await writeIdentity(folder, options.clock));
         fs.ftruncateSync(lockFd, 0);
@@ -103,6 +109,14 @@ async function makeFolder(folder: string): Promise<void> {
     await syncFolder(path.dirname(at));
     if (at === made) return;
   }
+}
+
+function refuseUnfinished(folder: string): void {
+  if (!fs.existsSync(path.join(folder, UNFINISHED_RECOVERY))) return;
+  throw new TidemarkError(
+    "FAILED_PRECONDITION",
+    `${folder} is being recovered from a repository, which was not finished: run the same \`tidemark repo recover\` again to go on, or remove the folder`,
+  );
 }
 
 // A folder with anything in it but no identity is somebody else's, or has lost it: setting it up would hide that.

@@ -1,5 +1,3 @@
-import fs from "node:fs";
-import path from "node:path";
 import { assert, present } from "../base/assert.ts";
 import type { Clock, Timestamp } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
@@ -7,6 +5,7 @@ import { SystemTimers, type Timers } from "../base/timers.ts";
 import type { AppId, Lsn } from "../domain/ids.ts";
 import { type DataPlace, DataReader } from "./data-reader.ts";
 import { type FileOps, SystemFileOps, syncFolder } from "./file-ops.ts";
+import { makeJournalFolder } from "./journal-folder.ts";
 import { DEFAULT_LIMITS, type JournalLimits } from "./limits.ts";
 import { PositionIndex } from "./position-index.ts";
 import { dataOffset, type JournalRecord, type RecordDraft, recordLength } from "./record.ts";
@@ -122,7 +121,7 @@ export class Journal {
   static async open(options: JournalOptions): Promise<Journal> {
     const ops = options.ops ?? new SystemFileOps();
     const readOnly = options.readOnly ?? false;
-    if (!readOnly) await makeFolder(options.folder);
+    if (!readOnly) await makeJournalFolder(options.folder);
     const { log, appliedLsn, onRecord } = options;
     const folder = SegmentFolder.open(options.folder, options.appId, appliedLsn);
     const positions = new PositionIndex();
@@ -293,12 +292,4 @@ export class Journal {
     const { tail } = this.#writer;
     return tail?.segment === segment ? tail.end : present(this.#folder.get(segment), "segment").bytes;
   }
-}
-
-// Each new name is made durable before anything in it is. A crash may have come between making and that, so the three levels that the layout has below the data
-// folder (apps, app id, journal) are synced every time.
-async function makeFolder(folder: string): Promise<void> {
-  await fs.promises.mkdir(folder, { recursive: true, mode: 0o700 });
-  let parent = path.dirname(folder);
-  for (let level = 0; level < 3; level += 1, parent = path.dirname(parent)) await syncFolder(parent);
 }

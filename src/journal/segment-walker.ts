@@ -79,29 +79,46 @@ export class SegmentWalker {
 
   #openSegment(segment: number, wanted: Lsn): WalkedSegment {
     this.close();
-    const file = path.join(this.#folder, segmentName(segment));
-    if (!fs.existsSync(file)) throw outOfHistory(this.#folder, wanted);
-    const header = decodeHeader(readStart(file), { appId: this.#appId, segment });
-    if (isFault(header)) {
-      throw new TidemarkError(header.foreign ? "DATA_FOLDER_FOREIGN" : "DATA_DAMAGED", `${file}: ${header.fault}`);
-    }
-    if (header.state === "removed") throw outOfHistory(this.#folder, wanted);
-    const fd = this.ops.open(file, "read");
-    const start = { segment, seed: header.seed, position: HEADER_BYTES, lsn: segment as Lsn };
+    const { fd, seed } = openRecords({ folder: this.#folder, appId: this.#appId, ops: this.ops }, segment, wanted);
+    const start = { segment, seed, position: HEADER_BYTES, lsn: segment as Lsn };
     const scanner = new SegmentScanner({ ops: this.ops, fd }, start, SCAN_WINDOW_BYTES);
-    this.#open = { segment, seed: header.seed, fd, scanner };
+    this.#open = { segment, seed, fd, scanner };
     return this.#open;
   }
 
   #find(lsn: Lsn): number {
-    let found = 0;
-    for (const name of fs.readdirSync(this.#folder)) {
-      const segment = parseSegmentName(name) ?? 0;
-      if (segment <= lsn && segment > found) found = segment;
-    }
-    if (found === 0) throw outOfHistory(this.#folder, lsn);
-    return found;
+    return findSegment(this.#folder, lsn);
   }
+}
+
+/** Where a journal is that another thread writes. */
+export type WalkedFolder = { readonly folder: string; readonly appId: AppId; readonly ops: FileOps };
+
+/** Opens a segment for reading records of it, of which `wanted` is the first. Throws DATA_DAMAGED, DATA_FOLDER_FOREIGN, or OUT_OF_HISTORY when it has no records any more. */
+export function openRecords(
+  { folder, appId, ops }: WalkedFolder,
+  segment: number,
+  wanted: Lsn,
+): { readonly fd: number; readonly seed: number } {
+  const file = path.join(folder, segmentName(segment));
+  if (!fs.existsSync(file)) throw outOfHistory(folder, wanted);
+  const header = decodeHeader(readStart(file), { appId, segment });
+  if (isFault(header)) {
+    throw new TidemarkError(header.foreign ? "DATA_FOLDER_FOREIGN" : "DATA_DAMAGED", `${file}: ${header.fault}`);
+  }
+  if (header.state === "removed") throw outOfHistory(folder, wanted);
+  return { fd: ops.open(file, "read"), seed: header.seed };
+}
+
+/** The segment whose file holds `lsn`, going by the names. Throws OUT_OF_HISTORY when all begin later. */
+export function findSegment(folder: string, lsn: Lsn): number {
+  let found = 0;
+  for (const name of fs.readdirSync(folder)) {
+    const segment = parseSegmentName(name) ?? 0;
+    if (segment <= lsn && segment > found) found = segment;
+  }
+  if (found === 0) throw outOfHistory(folder, lsn);
+  return found;
 }
 
 /** The error of a record that does not verify. */

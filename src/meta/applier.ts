@@ -97,6 +97,7 @@ export class Applier {
   #target: Lsn;
   #running: Promise<void> | undefined;
   #closed = false;
+  #closing = false;
   #waiters: { readonly resolve: () => void; readonly reject: (error: FsError) => void }[] = [];
   #progress: (() => void)[] = [];
   #noSpace = false;
@@ -150,7 +151,7 @@ export class Applier {
 
   /** Ends after the batches that are wanted, or at once when there is no room for them: the journal has them. */
   async close(): Promise<void> {
-    if (this.#noSpace) this.#closed = true;
+    this.#closing = true;
     this.#endPause?.();
     this.#hurry();
     while (this.#running !== undefined) await this.#running;
@@ -176,6 +177,8 @@ export class Applier {
     this.#cancelGathering?.();
     this.#cancelGathering = undefined;
     if (this.#running !== undefined || this.#closed || this.failed !== undefined) return;
+    // One attempt is enough to know that there is no room: who waits for more is told so when it is closed.
+    if (this.#closing && this.#noSpace) return;
     if (this.#options.store.appliedLsn < this.#target) this.#running = this.#run();
   }
 
@@ -188,6 +191,8 @@ export class Applier {
           delayMs = RETRY_MS_MIN;
           continue;
         }
+        // The journal has what there is no room for.
+        if (this.#closing) return;
         await this.#pause(delayMs);
         delayMs = Math.min(2 * delayMs, RETRY_MS_MAX);
       }
@@ -227,7 +232,6 @@ export class Applier {
   }
 
   async #pause(delayMs: number): Promise<void> {
-    if (this.#closed) return;
     const timers = this.#options.timers ?? SYSTEM_TIMERS;
     await new Promise<void>((resolve) => {
       const cancel = timers.after(delayMs, resolve);

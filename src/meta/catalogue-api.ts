@@ -23,8 +23,11 @@ import { createShare, type ShareRow, sharesAt, updateShare } from "./shares.ts";
 const LABELS_MAX = 64;
 const LABEL_CHARS_MAX = 316;
 
-/** Which shares and apps are in use by mounts: they can't be deleted. */
-export type InUse = { readonly shareMounted: (appId: AppId, shareId: ShareId) => string | undefined };
+/** Which shares and apps are in use by mounts: they can't be deleted. And who is told that an app was renamed, labelled, deleted or undeleted. */
+export type InUse = {
+  readonly shareMounted: (appId: AppId, shareId: ShareId) => string | undefined;
+  readonly appChanged?: (appId: AppId) => void;
+};
 
 /** Apps and shares for the administration. */
 export class CatalogueAdmin implements CatalogueApi {
@@ -195,6 +198,7 @@ export class CatalogueAdmin implements CatalogueApi {
 
   async #appChanged(row: AppRow): Promise<AppInfo> {
     await this.#service.syncCatalogue();
+    this.#inUse.appChanged?.(row.id);
     return this.#appInfo(row);
   }
 

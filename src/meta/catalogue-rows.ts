@@ -1,6 +1,8 @@
 import { ByteReader, ByteWriter } from "../base/bytes.ts";
 import type { Timestamp } from "../base/clock.ts";
+import type { BacklogPolicy } from "../domain/admin-backup.ts";
 import type { AppId, Lsn, MountId, ShareId } from "../domain/ids.ts";
+import type { RetentionPolicy } from "../domain/retention.ts";
 import { plainKey, TABLE } from "./keys.ts";
 
 /** An app as the system app's journal keeps it. `deletedAt` is there while it is deleted. */
@@ -37,6 +39,26 @@ export type MountRow = {
 /** A view slot: the moment that node ids of this slot mean. */
 export type ViewRow = { readonly appId: AppId; readonly lsn: Lsn };
 
+/** That an app is backed up, and how. */
+export type BackupRow = {
+  readonly appId: AppId;
+  /** The service's name for the repository, and what it is whatever it is called. */
+  readonly repository: string;
+  readonly repositoryId: string;
+  /** What the app is called in there. */
+  readonly tag: string;
+  readonly everyMs: number;
+  readonly onBacklog: BacklogPolicy;
+  readonly since: Timestamp;
+};
+
+/** How long an app's past is kept. */
+export type RetentionRow = {
+  readonly appId: AppId;
+  readonly policy: RetentionPolicy;
+  readonly since: Timestamp;
+};
+
 export function appKey(id: AppId): Buffer {
   return plainKey(TABLE.APP, Buffer.from(id, "hex"));
 }
@@ -47,6 +69,14 @@ export function mountKey(id: MountId): Buffer {
 
 export function viewKey(slot: number): Buffer {
   return plainKey(TABLE.VIEW, new ByteWriter(4).u32(slot).finish());
+}
+
+export function backupKey(appId: AppId): Buffer {
+  return plainKey(TABLE.BACKUP, Buffer.from(appId, "hex"));
+}
+
+export function retentionKey(appId: AppId): Buffer {
+  return plainKey(TABLE.RETENTION, Buffer.from(appId, "hex"));
 }
 
 /** The number that ends a mount or view key. */

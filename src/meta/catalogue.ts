@@ -1,10 +1,24 @@
 import { assert } from "../base/assert.ts";
+import type { Timestamp } from "../base/clock.ts";
 import { FsError, TidemarkError } from "../domain/errors.ts";
 import type { AppId, Lsn, MountId } from "../domain/ids.ts";
 import type { RequestContext } from "../domain/metadata-api.ts";
 import { RECORD_OP, type RecordOp } from "../domain/record-op.ts";
+import type { RetentionPolicy } from "../domain/retention.ts";
 import { type AppRef, formatAppRef } from "../domain/share-path.ts";
-import { type AppRow, appKey, type MountRow, mountKey, numberOfKey, type ViewRow, viewKey } from "./catalogue-rows.ts";
+import {
+  type AppRow,
+  appKey,
+  type BackupRow,
+  backupKey,
+  type MountRow,
+  mountKey,
+  numberOfKey,
+  type RetentionRow,
+  retentionKey,
+  type ViewRow,
+  viewKey,
+} from "./catalogue-rows.ts";
 import type { EngineCore } from "./core.ts";
 import { plainKey, prefixEnd, TABLE } from "./keys.ts";
 import { decodeJson, encodeJson } from "./rows.ts";
@@ -24,6 +38,8 @@ export class Catalogue {
   readonly #apps = new Map<AppId, AppRow>();
   readonly #mounts = new Map<MountId, MountRow>();
   readonly #views = new Map<number, ViewRow>();
+  readonly #backups = new Map<AppId, BackupRow>();
+  readonly #retentions = new Map<AppId, RetentionRow>();
   readonly #slots = new Map<string, number>();
   #nextAppSlot = 1;
   #nextMount = 1;
@@ -46,6 +62,14 @@ export class Catalogue {
       this.#views.set(slot, view);
       this.#slots.set(`${view.appId}:${view.lsn}`, slot);
       this.#nextView = Math.max(this.#nextView, slot + 1);
+    }
+    for (const { value } of this.#rows(TABLE.BACKUP)) {
+      const backup = decodeJson<BackupRow>(value);
+      this.#backups.set(backup.appId, backup);
+    }
+    for (const { value } of this.#rows(TABLE.RETENTION)) {
+      const retention = decodeJson<RetentionRow>(value);
+      this.#retentions.set(retention.appId, retention);
     }
     // Mount numbers are in records for ever: the counter survives the rows.
     const counter = core.store.get(NEXT_MOUNT);
@@ -86,6 +110,19 @@ export class Catalogue {
     throw new TidemarkError("NOT_FOUND", `there is no app "${formatAppRef(ref)}": ${hint}`, {
       data: { missing: "app" },
     });
+  }
+
+  /** The number that the next app gets. */
+  get nextAppSlot(): number {
+    return this.#nextAppSlot;
+  }
+
+  /** Takes in an app that was made elsewhere, as it was there, under the next number. */
+  adoptApp(app: Omit<AppRow, "slot">, context: RequestContext): AppRow {
+    if (app.deletedAt === undefined) this.refuseTakenName(app.namespace, app.name);
+    const adopted = this.#putApp({ ...app, slot: this.#nextAppSlot }, RECORD_OP.APP_CREATE, context);
+    this.#nextAppSlot++;
+    return adopted;
   }
 
   createApp(app: Omit<AppRow, "slot" | "createdAt">, context: RequestContext): AppRow {
@@ -181,6 +218,71 @@ export class Catalogue {
     this.#mounts.delete(id);
   }
 
+  /** Apps that are backed up. */
+  backups(): BackupRow[] {
+    return [...this.#backups.values()];
+  }
+
+  /** Backs an app up from now on, or changes how. */
+  setBackup(backup: Omit<BackupRow, "since">, context: RequestContext): BackupRow {
+    const tx = this.#core.begin(context);
+    const row = { ...backup, since: this.#backups.get(backup.appId)?.since ?? tx.time };
+    tx.row(backupKey(row.appId), encodeJson(row));
+    tx.commit(RECORD_OP.BACKUP_SET, encodeJson(row));
+    this.#backups.set(row.appId, row);
+    return row;
+  }
+
+  clearBackup(appId: AppId, context: RequestContext): void {
+    const row = this.#backups.get(appId);
+    if (row === undefined) return;
+    const tx = this.#core.begin(context);
+    tx.row(backupKey(appId), null);
+    // On a full disk it must be possible to let go of history that waits for a repository that is gone.
+    tx.commit(RECORD_OP.BACKUP_CLEAR, encodeJson(row), { useReserve: true });
+    this.#backups.delete(appId);
+  }
+
+  /** Policies of apps that have one. */
+  retentions(): RetentionRow[] {
+    return [...this.#retentions.values()];
+  }
+
+  retention(appId: AppId): RetentionRow | undefined {
+    return this.#retentions.get(appId);
+  }
+
+  setRetention(appId: AppId, policy: RetentionPolicy, context: RequestContext): RetentionRow {
+    const tx = this.#core.begin(context);
+    const row = { appId, policy, since: tx.time };
+    tx.row(retentionKey(appId), encodeJson(row));
+    // On a full disk it must be possible to let go of history.
+    tx.commit(RECORD_OP.RETENTION_SET, encodeJson(row), { useReserve: true });
+    this.#retentions.set(appId, row);
+    return row;
+  }
+
+  clearRetention(appId: AppId, context: RequestContext): void {
+    const row = this.#retentions.get(appId);
+    if (row === undefined) return;
+    const tx = this.#core.begin(context);
+    tx.row(retentionKey(appId), null);
+    tx.commit(RECORD_OP.RETENTION_CLEAR, encodeJson(row), { useReserve: true });
+    this.#retentions.delete(appId);
+  }
+
+  /** How late it was when that was last noted; undefined: never. */
+  retentionClock(): Timestamp | undefined {
+    const row = this.#core.store.get(RETENTION_CLOCK);
+    return row === undefined ? undefined : decodeJson<Timestamp>(row);
+  }
+
+  noteRetentionClock(time: Timestamp, context: RequestContext): void {
+    const tx = this.#core.begin(context);
+    tx.row(RETENTION_CLOCK, encodeJson(time));
+    tx.commit(RECORD_OP.RETENTION_CLOCK, encodeJson({ time }));
+  }
+
   /** The moment of a view slot, if it is one of this app. */
   lsnOf(appId: AppId, slot: number): Lsn | undefined {
     const view = this.#views.get(slot);
@@ -218,3 +320,4 @@ export class Catalogue {
 }
 
 const NEXT_MOUNT = plainKey(TABLE.COUNTER, Buffer.from("next-mount"));
+const RETENTION_CLOCK = plainKey(TABLE.COUNTER, Buffer.from("retention-clock"));

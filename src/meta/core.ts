@@ -5,15 +5,16 @@ import { FsError } from "../domain/errors.ts";
 import { type AppId, type InodeId, LIVE, type Lsn, NAME_BYTES_MAX } from "../domain/ids.ts";
 import { type Dentry, isDirectory } from "../domain/inode.ts";
 import type { Invalidation, RequestContext } from "../domain/metadata-api.ts";
+import type { JournalArchive } from "../journal/archive.ts";
 import type { Journal } from "../journal/journal.ts";
 import type { JournalRecord, RowOp } from "../journal/record.ts";
 import { ContentMap } from "./content.ts";
 import { addToCounters, type Counters } from "./counters.ts";
+import { DeadLists } from "./dead-names.ts";
 import { GenerationCache } from "./generation-cache.ts";
 import { Holders } from "./holders.ts";
 import * as keys from "./keys.ts";
 import { nameHash } from "./name-hash.ts";
-import type { DeadNames } from "./ops/readdir.ts";
 import { RecentResults } from "./recent-results.ts";
 import type { RowStore } from "./row-store.ts";
 import { decodeDentry, decodeInode, decodeSince, type InodeRow } from "./rows.ts";
@@ -24,9 +25,6 @@ import { Transaction } from "./transaction.ts";
 /** Decoded inodes and names kept in memory, per app, in each of two generations: about 0.7 KB and 0.2 KB each, so 70 MiB when all are full. */
 const INODES_CACHED = 40_000;
 const DENTRIES_CACHED = 60_000;
-
-/** Listings of past moments that go on without reading again what died since, in each of two generations: at most 20,000 names each, 20 MiB in all. */
-const LISTINGS_CACHED = 2;
 
 /** Inode numbers reserved by one counter row: after a crash the rest of a reservation is skipped. */
 export const INODES_RESERVED = 1024;
@@ -41,7 +39,12 @@ export type CoreOptions = {
   /** Seed of the app's name hashes. */
   readonly seed: number;
   readonly counters: Counters;
+  /** Where the journal's older part is, if it is not in its folder. */
+  readonly archive?: JournalArchive;
 };
+
+/** Records without a gap, both ends included. */
+export type RecordRange = { readonly from: Lsn; readonly to: Lsn };
 
 /**
  * The state of one app's engine and how it is read. Operations (`ops/`) are functions over it.
@@ -65,8 +68,9 @@ export class EngineCore {
   readonly inodes = new GenerationCache<number, InodeRow>(INODES_CACHED);
   /** By `dentryCacheKey`; null: known to be absent. */
   readonly dentries = new GenerationCache<string, Dentry | null>(DENTRIES_CACHED);
-  /** By directory and moment: see `ops/readdir.ts`. */
-  readonly deadNames = new GenerationCache<string, DeadNames>(LISTINGS_CACHED);
+  /** For listings at past moments. */
+  readonly deadLists = new DeadLists();
+  readonly archive: JournalArchive | undefined;
   readonly #seed: number;
   readonly #listeners = new Set<(invalidation: Invalidation) => void>();
   readonly #committers = new Set<(lsn: Lsn) => void>();
@@ -84,8 +88,9 @@ export class EngineCore {
     this.#seed = options.seed;
     this.counters = options.counters;
     this.content = new ContentMap(options.store);
-    this.moments = new Moments(options.store, options.appId);
-    this.data = new SegmentData(options.store);
+    this.moments = new Moments(options.store, options.appId, options.archive?.kept);
+    this.archive = options.archive;
+    this.data = new SegmentData(options.store, options.archive);
     this.holders = new Holders();
   }
 
@@ -95,6 +100,28 @@ export class EngineCore {
 
   get lastLsn(): Lsn {
     return this.journal.lastLsn;
+  }
+
+  /**
+   * The records `from` to `to`, in order, without their data, wherever they are kept: read them here, not from the journal, unless they are known to be in its folder. Throws as
+   * Journal.readRecords and JournalArchive.readRecords.
+   */
+  async *records(from: Lsn, to: Lsn): AsyncGenerator<JournalRecord> {
+    const { archive } = this;
+    let next = from;
+    if (archive !== undefined && from <= archive.lastLsn) {
+      yield* archive.readRecords(from, Math.min(to, archive.lastLsn) as Lsn);
+      next = (archive.lastLsn + 1) as Lsn;
+    }
+    if (next <= to) yield* this.journal.readRecords(next, to);
+  }
+
+  /** Which records are kept, oldest first. */
+  recordRanges(): RecordRange[] {
+    const { archive } = this;
+    const ranges = this.journal.segments().map(({ segment, lastLsn }) => ({ from: segment as Lsn, to: lastLsn }));
+    if (archive !== undefined) ranges.unshift({ from: archive.firstLsn, to: archive.lastLsn });
+    return ranges.filter(({ from, to }) => from <= to);
   }
 
   /** Takes a record that was in the journal but not in the KV when the folder was opened. */
@@ -112,7 +139,7 @@ export class EngineCore {
     // Number 1 is never given out: it is the kernel's number for the root of every mount, whichever inode that is.
     this.nextInode = next === undefined ? 2 : new ByteReader(next).u40();
     this.inodesReservedTo = this.nextInode;
-    this.#loadTime(journal.lastTime);
+    this.#loadTime(journal.lastTime ?? this.archive?.lastTime);
     this.moments.load();
     this.data.load(journal);
     this.holders.load(this.store);
@@ -145,7 +172,7 @@ export class EngineCore {
   }
 
   findInodeAt(ino: number, at: Lsn): InodeRow | undefined {
-    const now = this.inodes.get(ino) ?? this.#loadInode(ino);
+    const now = this.findInodeNow(ino);
     if (now !== undefined && now.since <= at) return now;
     if (at === LIVE) return undefined;
     const row = this.store.range({
@@ -158,7 +185,9 @@ export class EngineCore {
     return past.since <= at ? past : undefined;
   }
 
-  #loadInode(ino: number): InodeRow | undefined {
+  findInodeNow(ino: number): InodeRow | undefined {
+    const cached = this.inodes.get(ino);
+    if (cached !== undefined) return cached;
     const value = this.store.get(keys.inodeKey(ino));
     if (value === undefined) return undefined;
     const inode = decodeInode(ino as InodeId, value);
@@ -258,6 +287,7 @@ export class EngineCore {
   /** Adds the rows of a record that was just appended. */
   committed(lsn: Lsn, rows: readonly RowOp[]): void {
     this.store.add(lsn, rows);
+    this.deadLists.committed(rows);
     addToCounters(this.counters, rows);
     for (const listener of this.#committers) listener(lsn);
   }

@@ -23,6 +23,7 @@ import { readdir } from "./ops/readdir.ts";
 import { setattr } from "./ops/setattr.ts";
 import { copyRange, fallocate, write } from "./ops/write.ts";
 import { removexattr, setxattr } from "./ops/xattr.ts";
+import { SystemTurns, type Turns } from "./reading/turns.ts";
 
 /** Memory of rows not yet applied at which writers begin to wait: about 100,000 rows, two seconds of the fastest create storm. */
 export const PENDING_BYTES_MAX = 48 * 1024 * 1024;
@@ -36,6 +37,8 @@ export type EngineOptions = {
   readonly waitForRoom: () => Promise<void>;
   /** Tries to make room on a full disk by dropping history; answers whether trying again is worth it. Absent: a full disk is full. */
   readonly makeRoom?: () => Promise<boolean>;
+  /** What a change that takes space gets instead of being made; undefined: it is made. Cheap: asked for each. */
+  readonly refusal?: () => FsError | undefined;
   /** Space of the disk, for statfs. */
   readonly diskSpace: () => { readonly totalBytes: bigint; readonly freeBytes: bigint };
   /** Called once, when `close` ran everything else. */
@@ -44,10 +47,25 @@ export type EngineOptions = {
 
 type AnyReply = ReplyMap[keyof ReplyMap];
 
+/** What may be refused. The rest is needed to give space back, or takes next to none. */
+const TAKES_SPACE: ReadonlySet<Mutation["op"]> = new Set([
+  "create",
+  "mknod",
+  "mkdir",
+  "symlink",
+  "link",
+  "tmpfile",
+  "write",
+  "fallocate",
+  "copyRange",
+  "setxattr",
+]);
+
 /** The engine of one app behind its port: dispatch, the duplicate table, back-pressure. What requests mean is in `ops/`. */
 export class Engine implements MetadataApi {
   readonly core: EngineCore;
   readonly #options: EngineOptions;
+  readonly #turns: Turns = new SystemTurns();
   #closing: Promise<void> | undefined;
   /** Times a writer had to wait for the applier. */
   stallCount = 0;
@@ -95,7 +113,7 @@ export class Engine implements MetadataApi {
       case "lookup":
         return this.#held(context, lookup(this.core, request), request.at);
       case "readdir":
-        return this.#heldAll(context, readdir(this.core, request), request);
+        return this.#list(context, request);
       case "getattr":
         return this.#attributes(request, context);
       case "readlink":
@@ -125,6 +143,8 @@ export class Engine implements MetadataApi {
       const found = this.#answerAgain(context);
       if (found !== undefined) return found.reply;
     }
+    const refusal = TAKES_SPACE.has(request.op) ? this.#options.refusal?.() : undefined;
+    if (refusal !== undefined) throw refusal;
     if (this.core.store.pendingBytes > PENDING_BYTES_MAX) return this.#mutateLater(request, context);
     return this.#attempt(request, context);
   }
@@ -211,13 +231,14 @@ export class Engine implements MetadataApi {
     return request.tells === true ? this.#held(context, inode, request.at) : inode;
   }
 
-  #heldAll(
+  #list(
     context: RequestContext,
-    reply: ReplyMap["readdir"],
     request: ReadRequest & { op: "readdir" },
-  ): ReplyMap["readdir"] {
-    if (request.plus)
-      for (const entry of reply.entries) if (entry.inode !== undefined) this.#held(context, entry.inode, request.at);
+  ): ReplyMap["readdir"] | Promise<ReplyMap["readdir"]> {
+    const reply = readdir(this.core, request, this.#turns);
+    // A kernel counts only what it is told of the present, which never has to wait.
+    if (reply instanceof Promise) return reply;
+    for (const { inode } of reply.entries) if (inode !== undefined) this.#held(context, inode, request.at);
     return reply;
   }
 

@@ -10,6 +10,7 @@ export const TABLE = {
   DENTRY: 0x44, // D
   DENTRY_PAST: 0x64, // d
   DENTRY_ENDED: 0x65, // e
+  DENTRY_BEGAN: 0x45, // E
   XATTR: 0x58, // X
   XATTR_PAST: 0x78, // x
   PARENT: 0x50, // P
@@ -28,14 +29,18 @@ export const TABLE = {
   RELOCATION: 0x52, // R
   APPLIED: 0x41, // A
   FLOOR: 0x46, // F
+  LAID: 0x6c, // l
   REFERENCE: 0x51, // Q
   PINNED: 0x47, // G
   SEGMENT_USE: 0x55, // U
+  GRID: 0x67, // g
   RESTORE: 0x42, // B
   RESTORED: 0x62, // b
   APP: 0x61, // a
   MOUNT: 0x6d, // m
   VIEW: 0x76, // v
+  BACKUP: 0x59, // Y
+  RETENTION: 0x79, // y
 } as const;
 
 /** A 63-bit name hash in two words; `high` has 31 bits. Doubles as the readdir cookie. */
@@ -87,9 +92,23 @@ export function dentryPastKey(parent: number, hash: NameHash, name: Buffer, unti
   return key;
 }
 
-export function dentryEndedKey(parent: number, until: number, hash: NameHash, name: Buffer): Buffer {
-  const key = inoKey(TABLE.DENTRY_ENDED, parent, 8 + 8 + name.length);
-  writeHashAndName(key, writeU64Be(key, until, 6), hash, name);
+/** Where the hash begins in the keys of a dentry, now or past by name: after table and parent. */
+export const HASH_OFFSET = 6;
+
+/** Where in a key by fork the LSN begins, and where the hash: table, parent and fork, then the LSN. */
+export const FORK_LSN_OFFSET = 14;
+export const FORK_HASH_OFFSET = 22;
+
+/** Key of a past dentry by its end (`TABLE.DENTRY_ENDED`) or beginning (`TABLE.DENTRY_BEGAN`), which `lsn` is; see fork.ts. */
+export function dentryForkKey(
+  table: number,
+  parent: number,
+  place: { readonly fork: number; readonly lsn: number },
+  hash: NameHash,
+  name: Buffer,
+): Buffer {
+  const key = inoKey(table, parent, 16 + 8 + name.length);
+  writeHashAndName(key, writeU64Be(key, place.lsn, writeU64Be(key, place.fork, 6)), hash, name);
   return key;
 }
 
@@ -98,10 +117,10 @@ export function dentryFrom(parent: number, hash: NameHash): Buffer {
   return dentryKey(parent, hash, NO_BYTES);
 }
 
-/** First possible key of dentries of `parent` that ended at or after `until`. */
-export function dentryEndedFrom(parent: number, until: number): Buffer {
-  const key = inoKey(TABLE.DENTRY_ENDED, parent, 8);
-  writeU64Be(key, until, 6);
+/** First possible key of past dentries of `parent` in a fork that ended or began at `lsn` or later. */
+export function dentryForkFrom(table: number, parent: number, fork: number, lsn: number): Buffer {
+  const key = inoKey(table, parent, 16);
+  writeU64Be(key, lsn, writeU64Be(key, fork, 6));
   return key;
 }
 

@@ -1,7 +1,9 @@
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
+import type { FsError } from "../domain/errors.ts";
 import type { AppId, Lsn } from "../domain/ids.ts";
 import type { RequestContext } from "../domain/metadata-api.ts";
+import type { JournalArchive } from "../journal/archive.ts";
 import { Journal } from "../journal/journal.ts";
 import type { JournalLimits } from "../journal/limits.ts";
 import type { SpaceReserve } from "../journal/space-reserve.ts";
@@ -30,8 +32,14 @@ export type OpenAppOptions = {
   readonly journalLimits?: Partial<JournalLimits>;
   /** The data folder's space for what must work on a full disk. */
   readonly reserve?: SpaceReserve;
+  /** Where the journal's older part is, if it is not in its folder. `close` closes it, as does a failing `open`. */
+  readonly archive?: JournalArchive;
+  /** Nothing is changed: every request that would is a defect of the caller. */
+  readonly readOnly?: boolean;
   /** Called each time the KV has no room for rows. */
   readonly onNoSpace?: () => void;
+  /** See EngineOptions: a backup that must not fall behind further. */
+  readonly refusal?: () => FsError | undefined;
   /** See EngineOptions: `SpaceKeeper.makeRoom`. */
   readonly makeRoom?: () => Promise<boolean>;
 };
@@ -74,7 +82,16 @@ export class OpenApp {
    * KvError. `close` of the engine (or of this) ends it.
    */
   static async open(options: OpenAppOptions): Promise<OpenApp> {
-    const { kv, slot, log, clock } = options;
+    try {
+      return await OpenApp.#open(options);
+    } catch (error) {
+      await options.archive?.close();
+      throw error;
+    }
+  }
+
+  static async #open(options: OpenAppOptions): Promise<OpenApp> {
+    const { kv, slot, log, clock, archive } = options;
     const bare = new RowStore({ kv, slot, appliedLsn: 0 as Lsn });
     const appliedRow = bare.get(plainKey(TABLE.APPLIED));
     const applied = appliedRow === undefined ? { lsn: 0, counters: emptyCounters() } : decodeApplied(appliedRow);
@@ -86,6 +103,7 @@ export class OpenApp {
       clock,
       seed: Number.parseInt(options.appId.slice(0, 8), 16) | 0,
       counters: { ...applied.counters },
+      ...(archive === undefined ? {} : { archive }),
     });
     const journal = await Journal.open({
       folder: options.folder,
@@ -96,6 +114,7 @@ export class OpenApp {
       onRecord: (record) => core.recover(record),
       ...(options.journalLimits === undefined ? {} : { limits: options.journalLimits }),
       ...(options.reserve === undefined ? {} : { reserve: options.reserve }),
+      ...(options.readOnly === undefined ? {} : { readOnly: options.readOnly }),
     });
     core.start(journal);
     await rememberRecent(core, journal, applied.lsn as Lsn);
@@ -112,6 +131,7 @@ export class OpenApp {
       core,
       diskSpace: options.diskSpace,
       ...(options.makeRoom === undefined ? {} : { makeRoom: options.makeRoom }),
+      ...(options.refusal === undefined ? {} : { refusal: options.refusal }),
       waitForRoom: async () => {
         await Promise.all([applier.nextBatch(), journal.sync(core.lastLsn)]);
       },
@@ -122,6 +142,7 @@ export class OpenApp {
         stop();
         await applier.close();
         await journal.close();
+        await archive?.close();
       },
     });
     return new OpenApp(options, { journal, store, core, engine, applier });

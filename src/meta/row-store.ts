@@ -22,21 +22,28 @@ export type RowRange = {
   readonly limit: number;
 };
 
-/** A pending row. Replaced by a newer record of its key in place: `lsn` is that of the last one, and `DROPPED` once the row has left. */
+/** A pending row. `lsn` is `DROPPED` once a newer one of its key is indexed or the row has left. */
 type Entry = {
-  readonly text: string;
+  /** Until it is indexed. */
+  key: Buffer;
+  /** The key from then on. */
+  text: string;
   readonly table: PendingTable;
-  value: Buffer | null;
+  readonly value: Buffer | null;
   lsn: number;
   orderNumber: number;
 };
 
 /**
- * Pending rows of one table: points in a map. The order of keys is made when a range first asks for it and kept up from then on, until
- * the table is empty or nobody asks any more; `orderNumber` counts how often, and an entry with that number is in `order`, the others are in `unordered`.
+ * Pending rows of one table: points in a map. Rows are put there when somebody first asks for the table: most past rows leave before that.
+ * The order of keys is made when a range first asks for it and kept up from then on, until the table is empty or nobody asks any more;
+ * `orderNumber` counts how often, and an entry with that number is in `order`, the others are in `unordered`.
  */
 type PendingTable = {
   readonly rows: Map<string, Entry>;
+  /** In the order of their records; from `unindexedHead` on they are pending. */
+  unindexed: Entry[];
+  unindexedHead: number;
   order: SortedKeys | undefined;
   orderNumber: number;
   unordered: Entry[];
@@ -54,7 +61,11 @@ const DROPPED = Number.POSITIVE_INFINITY;
 /** New rows of an ordered table that no range asked for: above this, and above the rows there are, the order is given up. */
 const UNORDERED_MAX = 4096;
 
+/** Rows that left and are still in `unindexed`, at least, before it is cut. */
+const UNINDEXED_DEAD_MAX = 1024;
+
 const NO_ROWS: readonly RowOp[] = [];
+const NO_KEY = Buffer.alloc(0);
 
 /** Estimated memory of a pending row beside its bytes: string, map slot, entry, queue slot. */
 const ROW_OVERHEAD_BYTES = 200;
@@ -97,7 +108,8 @@ export class RowStore {
 
   /** The current value of `key`, or undefined. */
   get(key: Buffer): Buffer | undefined {
-    const pending = this.#tables.get(key.readUInt8(0))?.rows.get(key.toString("latin1"));
+    const table = this.#tables.get(key.readUInt8(0));
+    const pending = table === undefined ? undefined : indexed(table).get(key.toString("latin1"));
     if (pending !== undefined) return pending.value ?? undefined;
     return this.#kv.getSync(this.#kvKey(key));
   }
@@ -140,20 +152,12 @@ export class RowStore {
   add(lsn: Lsn, rows: readonly RowOp[]): void {
     const entries: Entry[] = [];
     let bytes = 0;
-    for (const row of rows) {
-      const text = row.key.toString("latin1");
-      const table = this.#table(row.key.readUInt8(0));
-      let entry = table.rows.get(text);
-      if (entry === undefined) {
-        entry = { text, table, value: row.value, lsn, orderNumber: 0 };
-        table.rows.set(text, entry);
-        if (table.order !== undefined) addUnordered(table, entry);
-      } else {
-        entry.value = row.value;
-        entry.lsn = lsn;
-      }
+    for (const { key, value } of rows) {
+      const table = this.#table(key.readUInt8(0));
+      const entry: Entry = { key, text: "", table, value, lsn, orderNumber: 0 };
+      table.unindexed.push(entry);
       entries.push(entry);
-      bytes += ROW_OVERHEAD_BYTES + 2 * text.length + (row.value?.length ?? 0);
+      bytes += ROW_OVERHEAD_BYTES + 2 * key.length + (value?.length ?? 0);
     }
     this.#queue.push({ lsn, entries, rows: this.#keepsRows ? rows : NO_ROWS, bytes });
     this.#pendingBytes += bytes;
@@ -196,7 +200,7 @@ export class RowStore {
   /** Gives the keys of pending rows inside the range, one after the other, in its direction. */
   #pendingIn(range: RowRange): () => string | undefined {
     const table = this.#tables.get(range.gte.readUInt8(0));
-    if (table === undefined || table.rows.size === 0) return nothing;
+    if (table === undefined || indexed(table).size === 0) return nothing;
     const order = orderOf(table);
     const from = range.gte.toString("latin1");
     const to = range.lt.toString("latin1");
@@ -210,7 +214,14 @@ export class RowStore {
   #table(byte: number): PendingTable {
     let table = this.#tables.get(byte);
     if (table === undefined) {
-      table = { rows: new Map(), order: undefined, orderNumber: 0, unordered: [] };
+      table = {
+        rows: new Map(),
+        unindexed: [],
+        unindexedHead: 0,
+        order: undefined,
+        orderNumber: 0,
+        unordered: [],
+      };
       this.#tables.set(byte, table);
     }
     return table;
@@ -245,10 +256,42 @@ function nothing(): undefined {
   return undefined;
 }
 
+/** The pending rows of a table by key, all of them. */
+function indexed(table: PendingTable): ReadonlyMap<string, Entry> {
+  const { rows, unindexed } = table;
+  for (let at = table.unindexedHead; at < unindexed.length; at++) {
+    const entry = unindexed[at] as Entry;
+    const text = entry.key.toString("latin1");
+    const before = rows.get(text);
+    entry.text = text;
+    entry.key = NO_KEY;
+    rows.set(text, entry);
+    if (before !== undefined) {
+      before.lsn = DROPPED;
+      entry.orderNumber = before.orderNumber;
+    }
+    if (table.order !== undefined && entry.orderNumber !== table.orderNumber) addUnordered(table, entry);
+  }
+  if (unindexed.length > 0) {
+    table.unindexed = [];
+    table.unindexedHead = 0;
+  }
+  return rows;
+}
+
 /** The KV has the row. */
 function drop(entry: Entry): void {
   const { table, text } = entry;
   entry.lsn = DROPPED;
+  if (entry.key !== NO_KEY) {
+    // Rows leave in the order in which they came.
+    assert(table.unindexed[table.unindexedHead] === entry, "a row that is not the oldest left");
+    table.unindexedHead++;
+    if (table.unindexedHead * 2 < table.unindexed.length || table.unindexedHead < UNINDEXED_DEAD_MAX) return;
+    table.unindexed = table.unindexed.slice(table.unindexedHead);
+    table.unindexedHead = 0;
+    return;
+  }
   table.rows.delete(text);
   if (table.order === undefined) return;
   if (table.rows.size === 0) forgetOrder(table);

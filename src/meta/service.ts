@@ -3,8 +3,10 @@ import path from "node:path";
 import { present } from "../base/assert.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
+import type { FsError } from "../domain/errors.ts";
 import type { AppId, Lsn } from "../domain/ids.ts";
 import type { AppRef } from "../domain/share-path.ts";
+import type { JournalArchive } from "../journal/archive.ts";
 import type { JournalLimits } from "../journal/limits.ts";
 import type { SpaceReserve } from "../journal/space-reserve.ts";
 import type { KvStore } from "../kv/kv-store.ts";
@@ -29,11 +31,15 @@ export type ServiceOptions = {
     readonly folder: string;
     readonly store: RowStore;
   }) => ApplyBackend;
+  /** The archive of an app whose journal's older part is not in its folder; undefined: it is all there. Throws to refuse the app. */
+  readonly archiveOf?: (app: { readonly appId: AppId; readonly slot: number }) => Promise<JournalArchive | undefined>;
   readonly journalLimits?: Partial<JournalLimits>;
   /** Space for what must work on a full disk. */
   readonly reserve?: SpaceReserve;
   /** Called each time there is no room for rows: `SpaceKeeper.kick`. */
   readonly onNoSpace?: () => void;
+  /** What writers of an app get while its backup must not fall behind further. */
+  readonly refusal?: (appId: AppId) => FsError | undefined;
   /** Drops history on a full disk: `SpaceKeeper.makeRoom`. */
   readonly makeRoom?: () => Promise<boolean>;
 };
@@ -154,13 +160,14 @@ export function journalFolder(dataFolder: string, appId: AppId): string {
   return path.join(dataFolder, "apps", appId, "journal");
 }
 
-function openOne(
+async function openOne(
   options: ServiceOptions,
   app: { readonly appId: AppId; readonly slot: number },
   diskSpace: () => DiskSpace,
 ): Promise<OpenApp> {
   const folder = journalFolder(options.folder, app.appId);
-  const { kv, clock, log, backend, journalLimits, reserve, onNoSpace, makeRoom } = options;
+  const { kv, clock, log, backend, journalLimits, reserve, onNoSpace, refusal, makeRoom } = options;
+  const archive = await options.archiveOf?.(app);
   return OpenApp.open({
     ...app,
     folder,
@@ -168,10 +175,12 @@ function openOne(
     clock,
     log: log.child({ appId: app.appId }),
     diskSpace,
+    ...(archive === undefined ? {} : { archive }),
     ...(backend === undefined ? {} : { backend: (store: RowStore) => backend({ ...app, folder, store }) }),
     ...(journalLimits === undefined ? {} : { journalLimits }),
     ...(reserve === undefined ? {} : { reserve }),
     ...(onNoSpace === undefined ? {} : { onNoSpace }),
+    ...(refusal === undefined ? {} : { refusal: () => refusal(app.appId) }),
     ...(makeRoom === undefined ? {} : { makeRoom }),
   });
 }

@@ -8,6 +8,7 @@ import type { Invalidation, RequestContext } from "../domain/metadata-api.ts";
 import type { RecordOp } from "../domain/record-op.ts";
 import type { RowOp } from "../journal/record.ts";
 import { dentryCacheKey, type EngineCore, INODES_RESERVED, NEXT_INODE } from "./core.ts";
+import { forkOf, rowsOfFork } from "./fork.ts";
 import { encodeOrphan } from "./holders.ts";
 import * as keys from "./keys.ts";
 import {
@@ -109,10 +110,28 @@ export class Transaction {
     this.#row(parentKey, null);
     const value = encodeDentry(dentry);
     this.#row(keys.dentryPastKey(parent, hash, name, this.lsn), value);
-    this.#row(keys.dentryEndedKey(parent, this.lsn, hash, name), value);
+    if (dentry.since < this.lsn) this.#rowsByFork(parent, { hash, name }, dentry, value);
     this.#row(keys.parentPastKey(dentry.ino, this.lsn, parent, name), encodeSince(dentry.since));
     this.#dentries.set(dentryCacheKey(parent, name), null);
     if (this.#core.hasListeners) this.#tellEntry(parent, name);
+  }
+
+  /** The rows that find a dead name by a moment it held: see fork.ts. `value` is that of its row by name. */
+  #rowsByFork(
+    parent: InodeId,
+    { hash, name }: { readonly hash: keys.NameHash; readonly name: Buffer },
+    dentry: Dentry,
+    value: Buffer,
+  ): void {
+    const { since } = dentry;
+    const fork = forkOf(since, this.lsn);
+    const rows = rowsOfFork(fork, this.lsn);
+    const { DENTRY_ENDED, DENTRY_BEGAN } = keys.TABLE;
+    if (rows.byEnd) this.#row(keys.dentryForkKey(DENTRY_ENDED, parent, { fork, lsn: this.lsn }, hash, name), value);
+    if (!rows.byBeginning) return;
+    // Key and value together always tell the span: the beginning is in the key, so the end is in the value.
+    const ended = encodeDentry({ ...dentry, since: this.lsn });
+    this.#row(keys.dentryForkKey(DENTRY_BEGAN, parent, { fork, lsn: since }, hash, name), ended);
   }
 
   // --- xattrs --------------------------------------------------------------------------------------------------------

@@ -131,7 +131,7 @@ function isUnspecifiedXattr(
   if (isSymlink(node.mode)) return true;
   // The kernel sends removexattr for an empty list, and no flags with any.
   if (request.op === "setxattr" && (request.flags !== 0 || request.value.length === 0)) return true;
-  if (request.op === "setxattr" && request.killSgid && (name !== ACL_ACCESS || request.value.length <= 4)) return true;
+  if (request.op === "setxattr" && request.killSgid && name === ACL_ACCESS && request.value.length <= 4) return true;
   const removes = request.op === "removexattr" || (request.op === "setxattr" && request.value.length <= 4);
   return removes && !node.xattrs.has(name);
 }

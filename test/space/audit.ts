@@ -1,9 +1,19 @@
-import { readU64Be } from "../../src/base/bytes.ts";
-import { chunkOfKey, lsnAtEnd, numberKey, plainKey, prefixEnd, TABLE } from "../../src/meta/keys.ts";
+import { readU40Be, readU64Be } from "../../src/base/bytes.ts";
+import { forkOf, rowsOfFork } from "../../src/meta/fork.ts";
+import {
+  chunkOfKey,
+  dentryForkFrom,
+  HASH_OFFSET,
+  lsnAtEnd,
+  numberKey,
+  plainKey,
+  prefixEnd,
+  TABLE,
+} from "../../src/meta/keys.ts";
 import type { OpenApp } from "../../src/meta/open-app.ts";
-import { decodeExtents, decodeSince, INODE_CONTENT_OFFSET } from "../../src/meta/rows.ts";
+import { decodeExtents, INODE_CONTENT_OFFSET } from "../../src/meta/rows.ts";
 import { pagesOf } from "../../src/meta/space/app-space.ts";
-import { decodePieces, decodeUse } from "../../src/meta/space/space-rows.ts";
+import { decodePieces, decodeUse, spanOfPast } from "../../src/meta/space/space-rows.ts";
 
 type Row = { readonly key: Buffer; readonly value: Buffer };
 
@@ -11,6 +21,7 @@ const PAST = [
   TABLE.INODE_PAST,
   TABLE.DENTRY_PAST,
   TABLE.DENTRY_ENDED,
+  TABLE.DENTRY_BEGAN,
   TABLE.XATTR_PAST,
   TABLE.PARENT_PAST,
   TABLE.SNAPSHOT_PAST,
@@ -23,7 +34,7 @@ function* rowsOf(app: OpenApp, table: number): Generator<Row> {
 
 /** Reads all rows of an app whose collection has ended, and says what is there that nothing needs, or missing. */
 export function audit(app: OpenApp): string[] {
-  return [...pastRows(app), ...contentRows(app), ...segmentRows(app), ...indexRows(app)];
+  return [...pastRows(app), ...forkRows(app), ...contentRows(app), ...segmentRows(app), ...indexRows(app)];
 }
 
 function pinned(app: OpenApp): Map<string, number> {
@@ -37,13 +48,12 @@ function* pastRows(app: OpenApp): Generator<string> {
   const pins = pinned(app);
   for (const table of PAST) {
     for (const { key, value } of rowsOf(app, table)) {
-      const isByEnd = table === TABLE.DENTRY_ENDED || table === TABLE.PARENT_PAST;
-      const until = isByEnd ? readU64Be(key, 6) : lsnAtEnd(key);
+      const { since, until } = spanOfPast(key, value);
       if (until > floor) continue;
       const pin = pins.get(key.toString("latin1"));
       if (pin === undefined)
         yield `row ${key.toString("latin1")} ended at ${until}, below the floor ${floor}, and nothing keeps it`;
-      else if (pin < decodeSince(value).since || pin >= until)
+      else if (pin < since || pin >= until)
         yield `row ${key.toString("latin1")} is kept for ${pin}, when it did not hold`;
     }
   }
@@ -51,6 +61,28 @@ function* pastRows(app: OpenApp): Generator<string> {
     if (!kept.has(pin)) yield `pin of ${key} to ${pin}, which is not kept`;
     if (app.store.get(Buffer.from(key, "latin1")) === undefined) yield `pin of ${key}, which is not there`;
   }
+}
+
+/** The rows of dead names by fork are those that their rows by name call for. */
+function* forkRows(app: OpenApp): Generator<string> {
+  const wanted = new Set<string>();
+  for (const { key, value } of rowsOf(app, TABLE.DENTRY_PAST)) {
+    const { since, until } = spanOfPast(key, value);
+    if (since >= until) continue;
+    const fork = forkOf(since, until);
+    const { byEnd, byBeginning } = rowsOfFork(fork, until);
+    const rest = key.toString("latin1", HASH_OFFSET, key.length - 9);
+    const row = (table: number, lsn: number): string =>
+      Buffer.concat([dentryForkFrom(table, readU40Be(key, 1), fork, lsn), Buffer.from(rest, "latin1")]).toString(
+        "latin1",
+      );
+    if (byEnd) wanted.add(row(TABLE.DENTRY_ENDED, until));
+    if (byBeginning) wanted.add(row(TABLE.DENTRY_BEGAN, since));
+  }
+  for (const table of [TABLE.DENTRY_ENDED, TABLE.DENTRY_BEGAN])
+    for (const { key } of rowsOf(app, table))
+      if (!wanted.delete(key.toString("latin1"))) yield `row by fork ${key.toString("hex")} without a row by name`;
+  for (const text of wanted) yield `row by fork ${Buffer.from(text, "latin1").toString("hex")} is missing`;
 }
 
 function* contentRows(app: OpenApp): Generator<string> {

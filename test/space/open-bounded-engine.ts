@@ -1,20 +1,23 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { readU64Be } from "../../src/base/bytes.ts";
 import type { Clock } from "../../src/base/clock.ts";
 import { MemoryLog } from "../../src/base/log.ts";
 import { ManualTimers } from "../../src/base/timers.ts";
 import type { AppId, InodeId, Lsn, MountId, ShareId } from "../../src/domain/ids.ts";
-import { MemoryKv } from "../../src/kv/memory-kv.ts";
+import { plainKey, prefixEnd, TABLE } from "../../src/meta/keys.ts";
 import { OpenApp, SERVICE_CONTEXT } from "../../src/meta/open-app.ts";
 import { addSnapshot, removeSnapshot, snapshots } from "../../src/meta/reading/snapshot-rows.ts";
 import { SystemTurns } from "../../src/meta/reading/turns.ts";
 import { createShare } from "../../src/meta/shares.ts";
 import { SpaceKeeper } from "../../src/meta/space/space-keeper.ts";
+import { decodeUse } from "../../src/meta/space/space-rows.ts";
 import type { Harness, OpenHarness } from "../model/harness.ts";
 import { contextFactory } from "../model/harness-context.ts";
 import { Random } from "../model/random.ts";
 import { audit } from "./audit.ts";
+import { LosingKv } from "./losing-kv.ts";
 
 const APP_ID = "0123456789abcdef0123456789abcdef" as AppId;
 const SHARE_ID = "fedcba9876543210fedcba9876543210" as ShareId;
@@ -57,7 +60,7 @@ export function openBoundedEngine(options: BoundedOptions): OpenHarness {
 class BoundedEngine implements Harness {
   readonly #folder: string;
   readonly #clock: Clock;
-  readonly #kv: MemoryKv;
+  readonly #kv: LosingKv;
   readonly #options: BoundedOptions;
   readonly #random: Random;
   readonly log = new MemoryLog();
@@ -65,10 +68,11 @@ class BoundedEngine implements Harness {
   #app: OpenApp | undefined;
   #nextSnapshot = 1;
   #lastKept = 0 as Lsn;
+  #retiredAt = 0 as Lsn;
   root = 0 as InodeId;
   readonly context = contextFactory(FIRST_MOUNT);
 
-  constructor(folder: string, clock: Clock, options: BoundedOptions, kv = new MemoryKv()) {
+  constructor(folder: string, clock: Clock, options: BoundedOptions, kv = new LosingKv()) {
     this.#folder = folder;
     this.#clock = clock;
     this.#options = options;
@@ -166,6 +170,8 @@ class BoundedEngine implements Harness {
       log: this.log,
       historyBytesMax: BigInt(historyBytesMax),
       onStep: (step) => {
+        if (step === "retired") this.#retiredAt = this.lastLsn();
+        if (step === "synced") this.#checkDurable();
         if (step === "removed") run.removed++;
         if (step === "copied") run.relocations++;
         if (++steps === interruptAfter) throw new Interruption(step);
@@ -182,24 +188,34 @@ class BoundedEngine implements Harness {
         run.journalBytesMax,
         journal.segments().reduce((sum, { bytes }) => sum + bytes, 0),
       );
-      if (process.env["SPACE_TRACE"]) {
-        const st = keeper.status(this.app);
-        console.log(
-          this.app.core.moments.floor,
-          this.app.core.moments.kept.count,
-          journal.segments().reduce((a, b) => a + b.bytes, 0),
-          st,
-        );
-      }
     } catch (error) {
       if (!(error instanceof Interruption)) throw error;
       run.interruptions++;
     }
   }
 
+  /** What a segment's removal counts on: nothing of it is only in memory. */
+  #checkDurable(): void {
+    const { journal, store } = this.app;
+    const gte = plainKey(TABLE.SEGMENT_USE);
+    for (const { key, value } of store.range({ gte, lt: prefixEnd(gte), limit: 10_000 })) {
+      const { state } = decodeUse(value);
+      const summary = journal.segments().find(({ segment }) => segment === readU64Be(key, 1));
+      if (state === "kept" || state === "damaged" || summary === undefined) continue;
+      if (summary.lastLsn > this.#kv.syncedLsn())
+        throw new Error(`segment ${summary.segment} is to go, but the KV could fall back behind it`);
+    }
+    if (journal.durableLsn < this.#retiredAt)
+      throw new Error("a segment is to go that a power loss would ask for again");
+  }
+
   async reopen(): Promise<Harness> {
     // The process is gone: nothing more reaches the KV. What the journal has not synced is in the page cache, as after kill -9.
     await this.app.applier.close();
+    if (this.#random.oneIn(2)) {
+      await this.app.journal.sync(this.app.core.lastLsn);
+      await this.#kv.lose(this.#random.below(101) / 100);
+    }
     const next = new BoundedEngine(this.#folder, this.#clock, { ...this.#options, seed: this.#random.u32() }, this.#kv);
     next.root = this.root;
     next.#nextSnapshot = this.#nextSnapshot;

@@ -42,7 +42,8 @@ export function setxattr(
   if (acl.remove && before === undefined && acl.mode === inode.mode) return;
   const tx = core.begin(context);
   const change = acl.remove ? tx.removeXattr(inode.ino, name) : tx.putXattr(inode.ino, name, Buffer.from(value));
-  const mode = request.killSgid ? acl.mode & ~S_ISGID : acl.mode;
+  // The kernel asks for it with a default list, too; on other file systems only the access list takes the bit away (posix_acl_update_mode()).
+  const mode = request.killSgid && name.equals(ACL_ACCESS) ? acl.mode & ~S_ISGID : acl.mode;
   tx.put({ ...inode, mode, ctime: tx.time, xattrCount: inode.xattrCount + change });
   tx.tellInode(inode.ino, false);
   tx.commit(RECORD_OP.SETXATTR, xattrDetail(inode.ino, name));

@@ -1,4 +1,5 @@
 import { CONTENT_PIECE_BYTES_MAX } from "../../domain/admin-call.ts";
+import type { DataRange } from "../../domain/admin-reading.ts";
 import type { Lsn } from "../../domain/ids.ts";
 import { CHUNK_BYTES, chunkOffset } from "../content.ts";
 import type { EngineCore } from "../core.ts";
@@ -76,6 +77,34 @@ export async function* contentPieces(
     }
   }
   if (held.length > 0) yield { offset: start, bytes: Buffer.concat(held) };
+}
+
+/** Where a file as of `at` has stored bytes, ascending, neighbours joined, in batches of at most `countMax`. */
+export async function* dataRanges(
+  core: EngineCore,
+  row: InodeRow,
+  at: Lsn,
+  { countMax, work }: { readonly countMax: number; readonly work: Work },
+): AsyncGenerator<DataRange[]> {
+  let batch: DataRange[] = [];
+  let last: DataRange | undefined;
+  for (const runs of chunksOfRuns(core, row, at, { from: 0n, to: row.size })) {
+    if (work.due) await work.pause();
+    for (const { offset, run } of runs) {
+      const length = BigInt(run.length);
+      if (last !== undefined && last.offset + last.length === offset) {
+        last = { offset: last.offset, length: last.length + length };
+        continue;
+      }
+      if (last !== undefined) batch.push(last);
+      last = { offset, length };
+      if (batch.length < countMax) continue;
+      yield batch;
+      batch = [];
+    }
+  }
+  if (last !== undefined) batch.push(last);
+  if (batch.length > 0) yield batch;
 }
 
 async function readRun(core: EngineCore, run: Run, skip: number, length: number): Promise<Buffer> {

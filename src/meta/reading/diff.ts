@@ -82,7 +82,7 @@ export class Diff {
     const from = Math.min(this.#before.at, this.#after.at) + 1;
     const to = Math.max(this.#before.at, this.#after.at);
     if (from > to) return;
-    for await (const record of this.#core.journal.readRecords(from as Lsn, to as Lsn)) {
+    for await (const record of this.#core.records(from as Lsn, to as Lsn)) {
       if (this.#work.due) await this.#work.pause();
       for (const { key } of record.rows) if (key[0] === TABLE.INODE) this.#add(new ByteReader(key, 1).u40() as InodeId);
     }

@@ -1,11 +1,11 @@
 import type { Log } from "../../base/log.ts";
-import type { ExportItem } from "../../domain/admin-reading.ts";
+import { EXPORT_RANGES_MAX, type ExportItem } from "../../domain/admin-reading.ts";
 import type { InodeId, Lsn } from "../../domain/ids.ts";
 import { isDirectory, isRegular } from "../../domain/inode.ts";
 import type { EngineCore } from "../core.ts";
 import type { InodeRow } from "../rows.ts";
 import { attributesOf, xattrsAt } from "./attributes.ts";
-import { contentPieces } from "./content-stream.ts";
+import { contentPieces, dataRanges } from "./content-stream.ts";
 import { type DirectoryName, directoryNames } from "./directory-names.ts";
 import { toDamage } from "./failures.ts";
 import { type Located, pathText } from "./locate.ts";
@@ -18,6 +18,12 @@ const LINKED_MAX = 200_000;
 /** Attributes of one entry in a page, about. */
 const ENTRY_BYTES = 128;
 
+/** A range in a page, about. */
+const RANGE_BYTES = 16;
+
+/** What a tree is made with: `content` and `ranges` as ReadingApi.exportTree has them. */
+type TreeParts = { readonly log: Log; readonly work: Work; readonly content: boolean; readonly ranges: boolean };
+
 /** Bytes an item takes in a page, about. */
 export function exportItemBytes(item: ExportItem): number {
   switch (item.kind) {
@@ -25,6 +31,8 @@ export function exportItemBytes(item: ExportItem): number {
       const xattrs = item.xattrs.reduce((sum, { name, value }) => sum + name.length + value.length, 0);
       return ENTRY_BYTES + item.path.length + item.target.length + (item.linkedTo?.length ?? 0) + xattrs;
     }
+    case "ranges":
+      return item.ranges.length * RANGE_BYTES;
     case "data":
       return item.bytes.length;
     case "end":
@@ -41,10 +49,7 @@ type Level = {
 };
 
 /** The tree at a place, depth first; see ExportItem. */
-export async function* exportItems(
-  located: Located,
-  parts: { readonly log: Log; readonly work: Work },
-): AsyncGenerator<readonly ExportItem[]> {
+export async function* exportItems(located: Located, parts: TreeParts): AsyncGenerator<readonly ExportItem[]> {
   const { app, inode, at } = located;
   const tree = new Tree(app.core, at.lsn, parts);
   yield* tree.entry(NO_BYTES, inode);
@@ -83,14 +88,16 @@ class Tree {
   readonly #at: Lsn;
   readonly #log: Log;
   readonly #work: Work;
+  readonly #parts: TreeParts;
   /** Files of several names: the first path, and how many names are still to come. */
   readonly #linked = new Map<InodeId, { readonly path: Buffer; namesLeft: number }>();
 
-  constructor(core: EngineCore, at: Lsn, parts: { readonly log: Log; readonly work: Work }) {
+  constructor(core: EngineCore, at: Lsn, parts: TreeParts) {
     this.#core = core;
     this.#at = at;
     this.#log = parts.log;
     this.#work = parts.work;
+    this.#parts = parts;
   }
 
   level(path: Buffer, row: InodeRow): Level {
@@ -100,7 +107,7 @@ class Tree {
   async *entry(path: Buffer, row: InodeRow): AsyncGenerator<readonly ExportItem[]> {
     if (this.#work.due) await this.#work.pause();
     const linkedTo = isDirectory(row.mode) ? undefined : this.#earlierName(path, row);
-    const contentFollows = linkedTo === undefined && isRegular(row.mode);
+    const contentFollows = this.#parts.content && linkedTo === undefined && isRegular(row.mode);
     const xattrs = xattrsAt(this.#core, row, this.#at);
     const entry = {
       kind: "entry",
@@ -116,6 +123,7 @@ class Tree {
 
   async *#content(path: Buffer, row: InodeRow): AsyncGenerator<readonly ExportItem[]> {
     try {
+      if (this.#parts.ranges) yield* this.#ranges(row);
       for await (const piece of contentPieces(this.#core, row, this.#at, {
         from: 0n,
         to: row.size,
@@ -131,6 +139,11 @@ class Tree {
       return;
     }
     yield [{ kind: "end", complete: true }];
+  }
+
+  async *#ranges(row: InodeRow): AsyncGenerator<readonly ExportItem[]> {
+    const batches = dataRanges(this.#core, row, this.#at, { countMax: EXPORT_RANGES_MAX, work: this.#work });
+    for await (const ranges of batches) yield [{ kind: "ranges", ranges }];
   }
 
   /** The path under which the same inode came before; notes this one if it is the first of several. */

@@ -1,14 +1,23 @@
 import type { CallOptions, Pages } from "../../domain/admin-call.ts";
-import type { DiffEntry, FileVersion, HistoryApi, LogRecord, LogRequest } from "../../domain/admin-reading.ts";
+import type {
+  DiffEntry,
+  FileVersion,
+  FoundName,
+  HistoryApi,
+  LogRecord,
+  LogRequest,
+} from "../../domain/admin-reading.ts";
 import { TidemarkError } from "../../domain/errors.ts";
 import type { Lsn } from "../../domain/ids.ts";
 import type { MomentRef } from "../../domain/moment.ts";
+import { NamePattern } from "../../domain/name-pattern.ts";
 import { joinNames, pathNames } from "../../domain/names.ts";
 import type { SharePath } from "../../domain/share-path.ts";
 import type { OpenApp } from "../open-app.ts";
 import { floorOf, type ReadingParts } from "./apps.ts";
 import { Diff } from "./diff.ts";
 import { FileVersions } from "./file-versions.ts";
+import { findNames } from "./find-names.ts";
 import { holding } from "./hold.ts";
 import { lastHolder } from "./last-holder.ts";
 import { notThere, shareOf } from "./locate.ts";
@@ -79,6 +88,23 @@ export class History implements HistoryApi {
     ];
     const entries = holding(moments, () => new Diff(core, { scope, from, to, work }).entries());
     yield* paged(entries, (entry) => ITEM_BYTES + entry.path.length + (entry.pathBefore?.length ?? 0));
+  }
+
+  async *find(
+    request: { path: SharePath; pattern: Buffer; deletedOnly: boolean },
+    options?: CallOptions,
+  ): Pages<FoundName> {
+    const pattern = new NamePattern(request.pattern);
+    if (request.path.path.length > 0)
+      throw new TidemarkError(
+        "INVALID_ARGUMENT",
+        "names are looked for in an app or a share: leave out the path inside",
+      );
+    const work = new Work(this.#parts, options);
+    const app = await this.#parts.apps.find(request.path.app);
+    const share = request.path.share === undefined ? undefined : shareOf(app, request.path);
+    const scope = { pattern, deletedOnly: request.deletedOnly, ...(share === undefined ? {} : { share: share.id }) };
+    yield* paged(findNames(app.core, scope, work), (found) => ITEM_BYTES + found.path.length);
   }
 
   #moment(app: OpenApp, at: MomentRef) {

@@ -31,9 +31,9 @@ export function logRecords(
 /** The parts of a range whose records are kept, oldest first. */
 function keptRanges(core: EngineCore, range: LogRange): LogRange[] {
   const ranges: LogRange[] = [];
-  for (const { segment, lastLsn } of core.journal.segments()) {
-    const from = Math.max(range.from, segment) as Lsn;
-    const to = Math.min(range.to, lastLsn) as Lsn;
+  for (const kept of core.recordRanges()) {
+    const from = Math.max(range.from, kept.from) as Lsn;
+    const to = Math.min(range.to, kept.to) as Lsn;
     if (from <= to) ranges.push({ from, to });
   }
   return ranges;
@@ -47,7 +47,7 @@ async function* forwards(
 ): AsyncGenerator<readonly LogRecord[]> {
   for (const { from, to } of keptRanges(core, range)) {
     let batch: LogRecord[] = [];
-    for await (const record of core.journal.readRecords(from, to)) {
+    for await (const record of core.records(from, to)) {
       if (work.due) await work.pause();
       const described = describer.describe(record);
       if (described === undefined || batch.push(described) < BATCH_RECORDS) continue;
@@ -68,7 +68,7 @@ async function* backwards(
     for (let last = to; last >= from; ) {
       const first = Math.max(from, last - BACK_RECORDS + 1) as Lsn;
       const batch: LogRecord[] = [];
-      for await (const record of core.journal.readRecords(first, last)) {
+      for await (const record of core.records(first, last)) {
         if (work.due) await work.pause();
         const described = describer.describe(record);
         if (described !== undefined) batch.push(described);

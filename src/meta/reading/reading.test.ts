@@ -69,9 +69,26 @@ test("holes read as zeros and are left out of an export", async () => {
   expect(bytes.length).toBe(4_000_000);
   expect(bytes.indexOf("tail")).toBe(3_000_000);
   expect(bytes.subarray(0, 3_000_000).every((byte) => byte === 0)).toBe(true);
-  const items = await all(reading.exportTree({ path: app.path("files/sparse"), at: NOW }));
+  const items = await all(reading.exportTree({ path: app.path("files/sparse"), at: NOW, content: true }));
   expect(items.map((item) => item.kind)).toEqual(["entry", "data", "end"]);
   expect(items[1]).toMatchObject({ offset: 3_000_000n, bytes: Buffer.from("tail") });
+});
+
+test("an export tells the ranges that have data before the data, neighbours joined, where that is asked for", async () => {
+  app.create(root, "sparse");
+  app.write(root, "sparse", "tail", 3_000_000n);
+  app.write(root, "sparse", "head", 10n);
+  app.write(root, "sparse", "er", 14n);
+  app.setattr(root, "sparse", { size: 4_000_000n });
+  const request = { path: app.path("files/sparse"), at: NOW, content: true, ranges: true };
+  const items = await all(reading.exportTree(request));
+  expect(items.map((item) => item.kind)).toEqual(["entry", "ranges", "data", "data", "end"]);
+  const ranges = [
+    { offset: 10n, length: 6n },
+    { offset: 3_000_000n, length: 4n },
+  ];
+  expect(items[1]).toEqual({ kind: "ranges", ranges });
+  expect((await all(reading.exportTree({ ...request, content: false }))).map((item) => item.kind)).toEqual(["entry"]);
 });
 
 test("a directory lists bytewise by name as it was, whatever came and went", async () => {
@@ -109,6 +126,7 @@ test("names that die while a directory is being listed are listed once", async (
 });
 
 test("a directory with more dead names than are held lists exactly, also where one name died a thousand times", async () => {
+  app.app.core.deadLists.namesMax = 20_000;
   const directory = app.mkdir(root, "d").ino;
   const make = (name: string): void => {
     app.run({
@@ -175,7 +193,7 @@ test("an export has every kind of file, links once with content, then by their f
   const then = moment();
   app.unlink(root, "t/file");
   app.unlink(root, "t/sub/other");
-  const items = await all(reading.exportTree({ path: app.path("files/t"), at: then }));
+  const items = await all(reading.exportTree({ path: app.path("files/t"), at: then, content: true }));
   const entries = items.filter((item): item is ExportItem & { kind: "entry" } => item.kind === "entry");
   expect(entries[0]?.path.length).toBe(0);
   expect(entries.map((entry) => entry.path.toString()).sort()).toEqual([

@@ -12,6 +12,7 @@ import type { InodeId } from "../../domain/ids.ts";
 import { isDirectory, isRegular, SIZE_BYTES_MAX } from "../../domain/inode.ts";
 import type { MomentRef, ResolvedMoment } from "../../domain/moment.ts";
 import { type AppRef, formatSharePath } from "../../domain/share-path.ts";
+import { inodesAt } from "../inodes-at.ts";
 import type { InodeRow } from "../rows.ts";
 import { sharesAt } from "../shares.ts";
 import { floorOf, type ReadingParts } from "./apps.ts";
@@ -102,9 +103,12 @@ export class Reading implements ReadingApi {
     }
   }
 
-  async *exportTree(request: ReadRequestAt, options?: CallOptions): Pages<ExportItem> {
-    const located = await locate(this.#parts, request.path, request.at);
-    const tree = { log: this.#parts.log, work: new Work(this.#parts, options) };
+  async *exportTree(
+    { path, at, content, ranges = false }: ReadRequestAt & { content: boolean; ranges?: boolean },
+    options?: CallOptions,
+  ): Pages<ExportItem> {
+    const located = await locate(this.#parts, path, at);
+    const tree = { log: this.#parts.log, work: new Work(this.#parts, options), content, ranges };
     const items = holding([momentOf(located)], () => exportItems(located, tree));
     yield* paged(items, exportItemBytes);
   }
@@ -147,9 +151,12 @@ async function* listPlace(located: Located, work: Work): AsyncGenerator<readonly
   all.sort((left, right) => Buffer.compare(left.name, right.name));
   for (let start = 0; start < all.length; start += ENTRIES_PER_BATCH) {
     if (work.due) await work.pause();
+    const batch = all.slice(start, start + ENTRIES_PER_BATCH);
+    const inos = batch.map(({ ino }) => ino);
+    const rows = inodesAt(app.core, inos, at.lsn);
     const entries: ListEntry[] = [];
-    for (const { name, ino } of all.slice(start, start + ENTRIES_PER_BATCH)) {
-      const row = app.core.findInodeAt(ino, at.lsn);
+    for (const { name, ino } of batch) {
+      const row = rows.get(ino);
       if (row !== undefined) entries.push(entryOf(name, row));
     }
     // An empty batch would end a page early.

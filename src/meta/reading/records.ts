@@ -22,7 +22,7 @@ const HEADS_MAX = 4096;
 
 /** The record `lsn`. Throws OUT_OF_HISTORY when it is not kept any more, DATA_DAMAGED. */
 export async function recordAt(core: EngineCore, lsn: Lsn): Promise<JournalRecord> {
-  for await (const record of core.journal.readRecords(lsn, lsn)) return record;
+  for await (const record of core.records(lsn, lsn)) return record;
   throw new TidemarkError("INTERNAL", `record ${lsn} was not delivered`);
 }
 
@@ -43,8 +43,8 @@ export class RecordHeads {
     this.#previous = lsn;
     if (known !== undefined) return known;
     if (this.#heads.size > HEADS_MAX) this.#heads.clear();
-    const first = isNeighbour ? Math.max(1, lsn - BLOCK_RECORDS + 1, this.#firstOfSegment(lsn)) : lsn;
-    for await (const record of this.#core.journal.readRecords(first as Lsn, lsn)) {
+    const first = isNeighbour ? Math.max(1, lsn - BLOCK_RECORDS + 1, this.#firstKept(lsn)) : lsn;
+    for await (const record of this.#core.records(first as Lsn, lsn)) {
       const { time, op, actor, detail } = record;
       this.#heads.set(record.lsn, { lsn: record.lsn, time, op, actor, detail: Buffer.from(detail) });
     }
@@ -52,7 +52,7 @@ export class RecordHeads {
   }
 
   // The segment before may have been removed.
-  #firstOfSegment(lsn: Lsn): number {
-    return this.#core.journal.segments().find((segment) => lsn <= segment.lastLsn)?.segment ?? lsn;
+  #firstKept(lsn: Lsn): number {
+    return this.#core.recordRanges().find(({ to }) => lsn <= to)?.from ?? lsn;
   }
 }

@@ -50,14 +50,15 @@ function isTime({ sec, nsec }: Timestamp): boolean {
   return Number.isSafeInteger(sec) && Number.isInteger(nsec) && nsec >= 0 && nsec < 1e9;
 }
 
-/** Wall time of the record `lsn`; undefined for 0. A record that is not kept any more has the time of the index: at most a few milliseconds before. */
+/** Wall time of the record `lsn`; undefined for 0. A record that is not kept any more, or can't be had now, has the time of the index: at most a few milliseconds before. */
 export async function timeOfLsn(core: EngineCore, lsn: Lsn): Promise<Timestamp | undefined> {
   if (lsn === 0) return undefined;
   if (lsn === core.lastLsn && core.lastTime !== undefined) return core.lastTime;
   try {
     return (await recordAt(core, lsn)).time;
   } catch (error) {
-    if (!(error instanceof TidemarkError) || error.code !== "OUT_OF_HISTORY") throw error;
+    if (!(error instanceof TidemarkError)) throw error;
+    if (error.code !== "OUT_OF_HISTORY" && error.code !== "UNAVAILABLE") throw error;
     return indexedTime(core, lsn);
   }
 }
@@ -97,7 +98,7 @@ async function lastAtOrBefore(core: EngineCore, row: IndexRow, time: Timestamp):
   if (last === row.lsn) return last;
   let found = row.lsn;
   try {
-    for await (const record of core.journal.readRecords((row.lsn + 1) as Lsn, last)) {
+    for await (const record of core.records((row.lsn + 1) as Lsn, last)) {
       if (compareTimestamps(record.time, time) > 0) break;
       found = record.lsn;
     }

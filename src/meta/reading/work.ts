@@ -43,3 +43,22 @@ export class Work {
 export function cancelled(): TidemarkError {
   return new TidemarkError("CANCELLED", "the call was cancelled");
 }
+
+/** Runs `steps` to the end: in this turn if that is short, else in several, with others in between. It yields where they may come. */
+export function inTurns<T>(steps: Generator<void, T>, work: Work): T | Promise<T> {
+  for (;;) {
+    const step = steps.next();
+    if (step.done === true) return step.value;
+    if (work.due) return inLaterTurns(steps, work);
+  }
+}
+
+async function inLaterTurns<T>(steps: Generator<void, T>, work: Work): Promise<T> {
+  for (;;) {
+    await work.pause().catch((error: unknown) => steps.throw(error));
+    do {
+      const step = steps.next();
+      if (step.done === true) return step.value;
+    } while (!work.due);
+  }
+}

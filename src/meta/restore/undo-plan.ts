@@ -75,7 +75,7 @@ class UndoPlan {
     for (let last = lastLsn - 1; last > firstLsn; ) {
       const first = Math.max(firstLsn + 1, last - BACK_RECORDS + 1);
       const block: Touched[] = [];
-      for await (const record of core.journal.readRecords(first as Lsn, last as Lsn)) {
+      for await (const record of core.records(first as Lsn, last as Lsn)) {
         if (this.#input.work.due) await this.#input.work.pause();
         if (record.op === RECORD_OP.RESTORE_ENTRY) block.push(touchedBy(record));
       }

@@ -9,6 +9,7 @@ import { SERVICE_CONTEXT } from "../open-app.ts";
 import { cancelled, type Work } from "../reading/work.ts";
 import { encodeJson } from "../rows.ts";
 import { type AppSpace, pagesOf } from "./app-space.ts";
+import { sortedPieces, withPiece } from "./pieces.ts";
 import { type MovedData, partsIn, type SegmentContents } from "./segment-contents.ts";
 import { hasRelocations } from "./segment-data.ts";
 import { SpaceBatch } from "./space-batch.ts";
@@ -74,7 +75,7 @@ export class Cleaner {
     return true;
   }
 
-  /** Forgets segments of which nothing is left, when this was cut short: one look for each that is gone. */
+  /** Forgets segments of which nothing is left, and attempts, where that was cut short: one look for each segment that is there or gone. */
   async forgetUnused(): Promise<void> {
     const { app, uses } = this.#space;
     const files = new Set(app.journal.segments().map(({ segment }) => segment));
@@ -85,6 +86,8 @@ export class Cleaner {
       batch.use(segment, undefined);
       batch.commit({ removed: segment });
     }
+    for (const segment of files)
+      if (uses.get(segment)?.state !== "gone" && hasRelocations(app.store, segment)) await this.#forgetAttempt(segment);
   }
 
   /** Steps 3 and 4, for a segment that is gone or dead. */
@@ -170,7 +173,7 @@ export class Cleaner {
     let newSkip = 0;
     for (const { moving, part } of jobs) {
       const piece = { ...part, segment: place.segment, dataStart: place.dataStart, dataLength: data.length, newSkip };
-      addPiece(moving, piece);
+      moving.pieces = withPiece(moving.pieces, piece);
       rows.add(moving);
       newSkip += part.length;
     }
@@ -255,7 +258,7 @@ function movingOf(segment: number, data: MovedData): Moving {
     length: to - from,
     newSkip: piece.newSkip + (from - piece.skip),
   }));
-  return { segment: data.segment, dataStart: data.dataStart, pieces: sorted([...others, ...parts]) };
+  return { segment: data.segment, dataStart: data.dataStart, pieces: sortedPieces([...others, ...parts]) };
 }
 
 function* jobsOf(
@@ -287,29 +290,4 @@ function* split(moving: Moving, source: DataPlace, skip: number): Generator<Job>
     const length = Math.min(COPY_BYTES, source.length - done);
     yield { moving, source: { ...source, skip: source.skip + done, length }, part: { skip: skip + done, length } };
   }
-}
-
-/** Puts `piece` in place of what was there of its bytes. */
-function addPiece(moving: Moving, piece: Piece): void {
-  const end = piece.skip + piece.length;
-  const last = moving.pieces.at(-1);
-  // The usual case, data that was not moved before, comes in order.
-  if (last === undefined || last.skip + last.length <= piece.skip) {
-    moving.pieces.push(piece);
-    return;
-  }
-  const others = moving.pieces.flatMap((other) => {
-    const otherEnd = other.skip + other.length;
-    if (otherEnd <= piece.skip || other.skip >= end) return [other];
-    const kept: Piece[] = [];
-    if (other.skip < piece.skip) kept.push({ ...other, length: piece.skip - other.skip });
-    if (otherEnd > end)
-      kept.push({ ...other, skip: end, length: otherEnd - end, newSkip: other.newSkip + (end - other.skip) });
-    return kept;
-  });
-  moving.pieces = sorted([...others, piece]);
-}
-
-function sorted(pieces: readonly Piece[]): Piece[] {
-  return [...pieces].sort((left, right) => left.skip - right.skip);
 }

@@ -1,5 +1,6 @@
 import { readU40Be, readU64Be } from "../../base/bytes.ts";
 import type { ContentId, InodeId, Lsn } from "../../domain/ids.ts";
+import { RECORD_OP } from "../../domain/record-op.ts";
 import type { JournalRecord, RowOp } from "../../journal/record.ts";
 import { CHUNK_BYTES } from "../content.ts";
 import { GenerationCache } from "../generation-cache.ts";
@@ -11,6 +12,8 @@ import {
   inodePastKey,
   inoPrefix,
   lsnAtEnd,
+  numberKey,
+  plainKey,
   prefixEnd,
   TABLE,
   timeKey,
@@ -22,15 +25,17 @@ import { type AppSpace, pagesOf } from "./app-space.ts";
 import { ChunkHistory, cutsOf } from "./chunk-history.ts";
 import type { Kept } from "./kept.ts";
 import { SpaceBatch } from "./space-batch.ts";
+import { type Span, spanOfPast } from "./space-rows.ts";
 
 /** Chunks remembered as reduced, in each of two generations: 100 bytes each. Forgetting one only means to look again. */
 const CHUNKS_REMEMBERED = 32_768;
 
-/** Tables of superseded rows whose value begins with `since`. */
+/** Tables of superseded rows whose span `spanOfPast` tells. */
 const PAST: ReadonlySet<number> = new Set([
   TABLE.INODE_PAST,
   TABLE.DENTRY_PAST,
   TABLE.DENTRY_ENDED,
+  TABLE.DENTRY_BEGAN,
   TABLE.XATTR_PAST,
   TABLE.PARENT_PAST,
   TABLE.SNAPSHOT_PAST,
@@ -61,12 +66,18 @@ export class Collector {
   readonly #chunks: ChunkHistory;
   readonly #reduced = new GenerationCache<string, true>(CHUNKS_REMEMBERED);
   readonly #floorTimeKey: Buffer;
+  /** Content that a restore laid down below the floor and no inode had yet. One restore runs at a time, so there are few. */
+  readonly #laid = new Set<ContentId>();
   #cuts: { readonly content: ContentId; readonly cuts: readonly Cut[] } | undefined;
 
   constructor(space: AppSpace, work: Work) {
     this.#space = space;
     this.#work = work;
     this.#batch = new SpaceBatch(space);
+    const laid = plainKey(TABLE.LAID);
+    for (const page of pagesOf(space.app.store, laid, prefixEnd(laid))) {
+      for (const { key } of page) this.#laid.add(readU64Be(key, 1) as ContentId);
+    }
     this.#kept = space.app.core.moments.kept;
     const flush = (): Promise<void> => this.#flush();
     this.#chunks = new ChunkHistory(space, { batch: this.#batch, kept: this.#kept, flush, work });
@@ -77,7 +88,7 @@ export class Collector {
   async run(): Promise<void> {
     const { floor, walked } = this.#space.floor;
     if (walked === floor) return;
-    for await (const record of this.#space.app.journal.readRecords((walked + 1) as Lsn, floor)) {
+    for await (const record of this.#space.app.core.records((walked + 1) as Lsn, floor)) {
       await this.#record(record);
       this.#batch.walked(record.lsn);
       if (this.#batch.isFull) await this.#flush();
@@ -100,11 +111,30 @@ export class Collector {
     for (const { content, chunk } of touched.slices)
       if (this.#lives(content, touched)) await this.#reduce(content, chunk);
     for (const { content, cut } of touched.cuts) if (this.#lives(content, touched)) await this.#cut(content, cut);
+    await this.#layDown(record, touched);
+  }
+
+  /** What a restore laid down and never gave to an inode, because it was cancelled or cut short, goes when it has ended. */
+  async #layDown({ op, lsn }: JournalRecord, touched: Touched): Promise<void> {
+    for (const content of touched.owners.keys())
+      if (this.#laid.delete(content)) this.#batch.row(laidKey(content), null);
+    if (op === RECORD_OP.RESTORE_CONTENT && touched.slices.some(({ content }) => (content as number) === lsn)) {
+      // A content's id is the LSN of its first record.
+      this.#laid.add(lsn as number as ContentId);
+      this.#batch.row(laidKey(lsn), NO_BYTES);
+    }
+    if (op !== RECORD_OP.RESTORE_END) return;
+    for (const content of this.#laid) {
+      if (this.#batch.concerns(content)) await this.#flush();
+      await this.#drop(content);
+      this.#batch.row(laidKey(content), null);
+    }
+    this.#laid.clear();
   }
 
   #row(lsn: Lsn, { key }: RowOp, value: Buffer, touched: Touched): void {
     const table = key.readUInt8(0);
-    if (PAST.has(table)) this.#past(key, readU64Be(value, 0) as Lsn);
+    if (PAST.has(table)) this.#past(key, spanOfPast(key, value));
     switch (table) {
       case TABLE.INODE:
         note(touched.owners, key, value);
@@ -113,7 +143,7 @@ export class Collector {
         note(touched.before, key, value);
         return;
       case TABLE.SHARE_PAST:
-        this.#past(key, decodeJson<{ since: Lsn }>(value).since);
+        this.#past(key, { since: decodeJson<{ since: Lsn }>(value).since, until: lsnAtEnd(key) });
         return;
       case TABLE.TIME:
         if (!key.equals(this.#floorTimeKey)) this.#batch.row(key, null);
@@ -129,11 +159,10 @@ export class Collector {
   }
 
   /** A superseded row goes, unless a kept moment is in its span. */
-  #past(key: Buffer, since: Lsn): void {
-    const until = lsnAtEndOf(key);
-    const kept = this.#kept.newestIn(since, until);
+  #past(key: Buffer, span: Span): void {
+    const kept = this.#kept.newestIn(span.since, span.until);
     if (kept === undefined) this.#batch.row(key, null);
-    else this.#batch.pin(kept, key, { since, until });
+    else this.#batch.pin(kept, key, span);
   }
 
   /** Whether the content is in use at the floor. If not, the record that ended it is still to come. Without an owner in its record it is taken to live. */
@@ -170,11 +199,13 @@ export class Collector {
         await this.#chunks.reduce({ content, chunk, endedBy, cuts });
         if (this.#batch.isFull) await this.#flush();
       }
-    } else {
-      await this.#deleteAll(TABLE.SLICE, content);
-      await this.#deleteAll(TABLE.CHECKPOINT, content);
-    }
-    await this.#deleteAll(TABLE.CUT, content);
+      await this.#deleteAll(TABLE.CUT, content);
+    } else await this.#drop(content);
+  }
+
+  /** Deletes all rows of a content that no readable moment shows. */
+  async #drop(content: ContentId): Promise<void> {
+    for (const table of [TABLE.SLICE, TABLE.CHECKPOINT, TABLE.CUT]) await this.#deleteAll(table, content);
   }
 
   async #deleteAll(table: number, content: ContentId): Promise<void> {
@@ -205,16 +236,15 @@ export class Collector {
   }
 }
 
+const NO_BYTES = Buffer.alloc(0);
+
+function laidKey(content: number): Buffer {
+  return numberKey(TABLE.LAID, content);
+}
+
 function note(contents: Map<ContentId, InodeId>, key: Buffer, value: Buffer): void {
   const content = readU64Be(value, INODE_CONTENT_OFFSET) as ContentId;
   if (content !== 0) contents.set(content, readU40Be(key, 1) as InodeId);
-}
-
-/** `until` of a past key: at its end, but for the tables that are ordered by it. */
-function lsnAtEndOf(key: Buffer): Lsn {
-  const table = key.readUInt8(0);
-  if (table === TABLE.DENTRY_ENDED || table === TABLE.PARENT_PAST) return readU64Be(key, 6) as Lsn;
-  return lsnAtEnd(key);
 }
 
 /** The content of an inode as of the floor; 0 without an inode or content. Past the caches of the live engine, which this must not sweep. */

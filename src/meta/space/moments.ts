@@ -4,6 +4,7 @@ import { plainKey, prefixEnd, TABLE } from "../keys.ts";
 import type { RestoreRow } from "../restore/restore-rows.ts";
 import type { RowStore } from "../row-store.ts";
 import { decodeJson, decodeSince } from "../rows.ts";
+import { gridRows } from "./grid.ts";
 import { Kept } from "./kept.ts";
 import { decodeFloor } from "./space-rows.ts";
 
@@ -14,7 +15,7 @@ const SNAPSHOT_ROWS = 1000;
 const RESTORES_MAX = 1000;
 
 /**
- * Which moments of an app can be read: everything from the floor on, and the kept ones below it: snapshots, what a running restore needs, and what is being read.
+ * Which moments of an app can be read: everything from the floor on, and the kept ones below it: snapshots, the grid of the retention policy, what a running restore needs, and what is being read.
  *
  * Invariants
  * O1  Whatever is collected is collected for a `kept` that was current; a moment leaves `kept` only by `refresh`, before anything is collected that it needs.
@@ -23,13 +24,16 @@ const RESTORES_MAX = 1000;
 export class Moments {
   readonly #store: RowStore;
   readonly #appId: AppId;
+  /** Kept by the archive. */
+  readonly #archived: readonly Lsn[];
   readonly #holds = new Map<Lsn, number>();
   #floor = 0 as Lsn;
   #kept = Kept.none;
 
-  constructor(store: RowStore, appId: AppId) {
+  constructor(store: RowStore, appId: AppId, archived: readonly Lsn[] = []) {
     this.#store = store;
     this.#appId = appId;
+    this.#archived = archived;
   }
 
   /** Reads the rows, once the app is open. */
@@ -89,7 +93,9 @@ export class Moments {
     if (this.#floor === 0) return;
     const lsns: Lsn[] = [];
     for (const lsn of this.#holds.keys()) if (lsn < this.#floor) lsns.push(lsn);
+    for (const lsn of this.#archived) if (lsn < this.#floor) lsns.push(lsn);
     for (const lsn of this.#snapshots()) if (lsn < this.#floor) lsns.push(lsn);
+    for (const { lsn } of gridRows(this.#store)) if (lsn < this.#floor) lsns.push(lsn);
     for (const lsn of this.#restoring()) if (lsn < this.#floor) lsns.push(lsn);
     this.#kept = new Kept(lsns);
   }

@@ -100,6 +100,11 @@ export function nextAction(apps: readonly AppUsage[], bounds: Bounds): Action {
   );
 }
 
+/** Of apps whose history goes by a policy: what is worth cleaning though there is room. */
+export function wasteAction(apps: readonly AppUsage[], bounds: Bounds): Action {
+  return poorest(apps, GAIN_RATIO, bounds) ?? { do: "nothing" };
+}
+
 /** Bytes that cleaning the segment would give back, less what it writes itself. All of them, as long as nobody counted what is in use. */
 export function gainOf({ bytes, use }: Pick<SegmentUsage, "bytes" | "use">): number {
   if (use === undefined) return bytes;

@@ -1,5 +1,6 @@
 import type { Lsn } from "../../domain/ids.ts";
 import { RECORD_OP } from "../../domain/record-op.ts";
+import type { RowOp } from "../../journal/record.ts";
 import { decodeTimeKey, type EngineCore } from "../core.ts";
 import { plainKey, TABLE, timeKey } from "../keys.ts";
 import { SERVICE_CONTEXT } from "../open-app.ts";
@@ -12,10 +13,10 @@ import { encodeFloor } from "./space-rows.ts";
 const SECONDS_MIN = -(2 ** 53) + 1;
 
 /**
- * Moves the floor up to `floor`: from here on older moments can't be read, unless they are kept. One record. The previous walk must have ended. Throws
+ * Moves the floor up to `floor`: from here on older moments can't be read, unless they are kept. One record, with the rows of the grid's moments that it passes. The previous walk must have ended. Throws
  * FsError ENOSPC or EIO, TidemarkError DATA_DAMAGED, with nothing changed.
  */
-export async function raiseFloor(space: AppSpace, floor: Lsn): Promise<void> {
+export async function raiseFloor(space: AppSpace, floor: Lsn, grid: readonly RowOp[] = []): Promise<void> {
   const { core } = space.app;
   const before = space.floor;
   const { time } = await recordAt(core, floor);
@@ -26,6 +27,7 @@ export async function raiseFloor(space: AppSpace, floor: Lsn): Promise<void> {
   // The floor has a row of its own in the time index, so that times from it on resolve exactly when its record is gone.
   if (before.floor > 0) tx.row(timeKey(before.era, before.time.sec, before.time.nsec), null);
   tx.row(timeKey(era, time.sec, time.nsec), encodeLsn(floor));
+  for (const { key, value } of grid) tx.row(key, value);
   tx.commit(RECORD_OP.SPACE, encodeJson({ floor }), { useReserve: true });
   space.floor = row;
   core.moments.raise(floor);

@@ -1,4 +1,5 @@
 import { FsError } from "../../domain/errors.ts";
+import type { JournalArchive } from "../../journal/archive.ts";
 import type { DataPlace } from "../../journal/data-reader.ts";
 import type { Journal } from "../../journal/journal.ts";
 import { GenerationCache } from "../generation-cache.ts";
@@ -13,14 +14,16 @@ const RELOCATIONS_CACHED = 4096;
 const USE_ROWS = 1000;
 
 /**
- * Reads the data that slices name, wherever cleaning has moved it.
+ * Reads the data that slices name, wherever cleaning has moved it, or, of segments that are in an archive, what is not here yet from there.
  *
  * Invariants
  * D1  A segment in `gone` has a relocation for every byte that any readable moment shows.
+ *     Of a segment of the archive any part may have one.
  * D2  A segment's file is removed only after it is in `gone` (or nothing names it) and no read of it is under way: `quiet`.
  */
 export class SegmentData {
   readonly #store: RowStore;
+  readonly #archive: JournalArchive | undefined;
   readonly #pieces = new GenerationCache<string, readonly Piece[]>(RELOCATIONS_CACHED);
   readonly #gone = new Set<number>();
   /** Reads under way by segment: those that wait for the disk. */
@@ -28,8 +31,9 @@ export class SegmentData {
   #waiters: (() => void)[] = [];
   #journal: Journal | undefined;
 
-  constructor(store: RowStore) {
+  constructor(store: RowStore, archive?: JournalArchive) {
     this.#store = store;
+    this.#archive = archive;
   }
 
   /** Reads which segments are gone, once the app is open. */
@@ -51,16 +55,23 @@ export class SegmentData {
    * log, when they are damaged or missing.
    */
   read(place: DataPlace, into?: Buffer): Buffer | Promise<Buffer> {
-    if (!this.#gone.has(place.segment)) return this.#readFile(place, into);
-    const parts = this.#partsOf(place).map((part) => this.#readFile(part));
+    if (!this.isGone(place.segment)) return this.#readFile(place, into);
+    const parts = this.#partsOf(place).map((part) => this.#readPart(part, into));
     const [only] = parts;
     if (only !== undefined && parts.length === 1) return only;
     if (parts.every((part) => Buffer.isBuffer(part))) return Buffer.concat(parts);
     return Promise.all(parts).then((buffers) => Buffer.concat(buffers));
   }
 
+  /** The segment is not in the journal's folder: reading goes through relocations. */
   isGone(segment: number): boolean {
-    return this.#gone.has(segment);
+    return this.#gone.has(segment) || this.#isArchived(segment);
+  }
+
+  /** The parts of `place` that are in the archive only, in order. */
+  archived(place: DataPlace): DataPlace[] {
+    if (!this.#isArchived(place.segment)) return [];
+    return this.#partsOf(place).filter((part) => this.#isArchived(part.segment));
   }
 
   /** Where the parts of a record's data are that were moved, in order; empty when none was. */
@@ -94,6 +105,17 @@ export class SegmentData {
     while (this.#reading.has(segment)) await new Promise<void>((resolve) => this.#waiters.push(resolve));
   }
 
+  #isArchived(segment: number): boolean {
+    return this.#archive !== undefined && segment <= this.#archive.lastLsn;
+  }
+
+  /** `into` serves a part that is the whole: several would overwrite each other. */
+  #readPart({ isWhole, ...place }: Part, into: Buffer | undefined): Buffer | Promise<Buffer> {
+    const target = isWhole ? into : undefined;
+    if (this.#archive !== undefined && this.#isArchived(place.segment)) return this.#archive.readData(place, target);
+    return this.#readFile(place, target);
+  }
+
   #readFile(place: DataPlace, into?: Buffer): Buffer | Promise<Buffer> {
     const journal = this.#journal as Journal;
     const bytes = journal.readData(place, into);
@@ -116,26 +138,39 @@ export class SegmentData {
   }
 
   /** The places where `place` is now, in order. Throws EIO when a byte of it is nowhere (D1 is broken). */
-  #partsOf(place: DataPlace): DataPlace[] {
-    const parts: DataPlace[] = [];
+  #partsOf(place: DataPlace): Part[] {
+    const parts: Part[] = [];
     let at = place.skip;
     const end = place.skip + place.length;
+    const untouched = (to: number): void => {
+      if (at >= to) return;
+      if (!this.#isArchived(place.segment)) throw nowhere(place, at);
+      parts.push({ ...place, skip: at, length: to - at, isWhole: false });
+      at = to;
+    };
     for (const piece of this.relocation(place.segment, place.dataStart)) {
       if (piece.skip + piece.length <= at) continue;
-      if (piece.skip > at || at >= end) break;
+      if (piece.skip >= end) break;
+      untouched(piece.skip);
       const length = Math.min(end, piece.skip + piece.length) - at;
       const { segment, dataStart, dataLength } = piece;
-      parts.push({ segment, dataStart, dataLength, skip: piece.newSkip + (at - piece.skip), length });
+      const skip = piece.newSkip + (at - piece.skip);
+      parts.push({ segment, dataStart, dataLength, skip, length, isWhole: false });
       at += length;
     }
-    if (at < end) {
-      throw new FsError(
-        "EIO",
-        `data of segment ${place.segment} at ${place.dataStart} was moved, but byte ${at} of it is nowhere`,
-      );
-    }
-    return parts;
+    untouched(end);
+    const [only] = parts;
+    return only !== undefined && parts.length === 1 ? [{ ...only, isWhole: true }] : parts;
   }
+}
+
+type Part = DataPlace & { readonly isWhole: boolean };
+
+function nowhere(place: DataPlace, at: number): FsError {
+  return new FsError(
+    "EIO",
+    `data of segment ${place.segment} at ${place.dataStart} was moved, but byte ${at} of it is nowhere`,
+  );
 }
 
 /** Whether any part of the segment's data is still named through a relocation. */

@@ -3,6 +3,7 @@ import type { Clock, Timestamp } from "../../base/clock.ts";
 import type { Timers } from "../../base/timers.ts";
 import { FsError, TidemarkError } from "../../domain/errors.ts";
 import type { AppId, Lsn } from "../../domain/ids.ts";
+import type { RetentionPolicy } from "../../domain/retention.ts";
 import type { OpenApp } from "../open-app.ts";
 import type { Turns } from "../reading/turns.ts";
 import { Work } from "../reading/work.ts";
@@ -10,6 +11,7 @@ import { AppSpace } from "./app-space.ts";
 import { Cleaner, type CleanStep } from "./cleaner.ts";
 import { Collector } from "./collector.ts";
 import { DiskRoom, type DiskRoomOptions } from "./disk-room.ts";
+import { gridRows } from "./grid.ts";
 import {
   type Action,
   type AppUsage,
@@ -18,9 +20,11 @@ import {
   historyBytesOf,
   nextAction,
   reclaimableBytesOf,
+  wasteAction,
 } from "./policy.ts";
 import { raiseFloor } from "./raise-floor.ts";
 import { releasePins } from "./release-pins.ts";
+import { applyRetention, planRetention, type RetentionPlan, releaseGrid } from "./retention.ts";
 import { SegmentReader } from "./segment-contents.ts";
 import { SpaceBatch } from "./space-batch.ts";
 import { oldestMoment, usageOf } from "./usage.ts";
@@ -33,6 +37,12 @@ export type SpaceKeeperOptions = DiskRoomOptions & {
   readonly turns: Turns;
   /** The floor of an app never passes this: what a repository still has to receive. */
   readonly floorMax?: (app: OpenApp) => Lsn;
+  /** How long the past is kept, where that is said; absent: as long as the bounds let it. */
+  readonly retention?: {
+    readonly policyOf: (app: OpenApp) => RetentionPolicy | undefined;
+    /** How late it is, for what goes by age: not a clock that may just have jumped. */
+    readonly now: () => Timestamp;
+  };
   /** For tests: a step was just completed; it may throw, as a crash would. */
   readonly onStep?: (step: SpaceStep) => void;
 };
@@ -56,6 +66,9 @@ const RETRY_MS = 10_000;
 /** Wait after a run that found the disk full: RocksDB needs some seconds to see room again. */
 const NO_SPACE_RETRY_MS = 2000;
 
+/** How often it is looked what the policies of retention say: against hours and days little. */
+const RETENTION_MS = 5 * 60_000;
+
 /** So much more history than a run left because it could not gain enough makes another worth it before its time: something was deleted. */
 const GROWTH_BYTES = 2 ** 20;
 
@@ -77,6 +90,7 @@ export class SpaceKeeper {
   #cancelTimer: (() => void) | undefined;
   #started = false;
   #waitUntilMs = 0;
+  #retainAtMs = 0;
   /** History there was when the last run ended without enough: with more of it, another is worth it at once. */
   #stuckBytes = 0;
   /** Segments removed by this process. */
@@ -143,6 +157,21 @@ export class SpaceKeeper {
     await this.#running;
   }
 
+  /** A policy of retention was changed: it is applied now. */
+  retentionChanged(): void {
+    this.#retainAtMs = 0;
+    this.kick();
+  }
+
+  /** What a policy would do to the app at `now`. Throws as `resolveMoment`. */
+  planRetention(
+    app: OpenApp,
+    options: { readonly policy: RetentionPolicy; readonly now: Timestamp },
+  ): Promise<RetentionPlan> {
+    const floorMax = Math.min(this.#options.floorMax?.(app) ?? LSN_MAX, app.core.lastLsn) as Lsn;
+    return planRetention(app, { ...options, floorMax });
+  }
+
   get historyBytesMax(): bigint {
     return this.#room.historyBytesMax;
   }
@@ -166,8 +195,13 @@ export class SpaceKeeper {
       this.#arm();
       if (this.#running !== undefined) return;
       const bounds = this.#bounds();
-      if (bounds.excessBytes > 0 && this.#isWorthARun(bounds)) this.#startRun();
+      const isOver = bounds.excessBytes > 0 && this.#isWorthARun(bounds);
+      if (isOver || this.#isRetentionDue()) this.#startRun();
     });
+  }
+
+  #isRetentionDue(): boolean {
+    return this.#options.retention !== undefined && this.#options.clock.monotonicMs() >= this.#retainAtMs;
   }
 
   #isWorthARun({ historyBytes }: Bounds): boolean {
@@ -194,10 +228,14 @@ export class SpaceKeeper {
     const work = new Work({ clock, turns }, { signal: this.#abort.signal });
     this.#endsAtStart = new Map(this.#options.apps().map((app) => [app.id, app.core.lastLsn]));
     for (const app of this.#options.apps()) await this.#guarded(app, (space) => this.#finish(space, work));
+    const governed = this.#isRetentionDue() ? await this.#retain(work) : [];
     for (let actions = 0; actions < ACTIONS_MAX; actions++) {
       work.check();
-      const action = this.#next();
-      if (action.do === "nothing") break;
+      const action = this.#next(governed);
+      if (action.do === "nothing") {
+        if (!(await this.#thinGrids(work))) break;
+        continue;
+      }
       const app = present(
         this.#options.apps().find(({ id }) => id === action.id),
         "an open app",
@@ -215,6 +253,45 @@ export class SpaceKeeper {
       "the journals are larger than they should be, but what there is can't go: it is the present, or snapshots keep it",
       { excessBytes },
     );
+  }
+
+  /** Applies the policies of retention. Answers the apps that have one: what is in no use of theirs goes, also within the bounds. */
+  async #retain(work: Work): Promise<AppId[]> {
+    const { retention, clock, apps, log, onStep } = this.#options;
+    this.#retainAtMs = clock.monotonicMs() + RETENTION_MS;
+    if (retention === undefined) return [];
+    const governed: AppId[] = [];
+    for (const app of apps()) {
+      const policy = retention.policyOf(app);
+      if (policy?.continuousMs === undefined) continue;
+      governed.push(app.id);
+      const options = { policy, now: retention.now(), floorMax: this.#floorMax(app) };
+      await this.#guarded(app, async (space) => {
+        if (!(await this.#readable(space, () => applyRetention(space, options, work)))) return;
+        onStep?.("collected");
+        const { floor, time } = space.floor;
+        log.info("history was dropped as its policy says", { appId: app.id, floor, oldest: time.sec });
+      });
+    }
+    return governed;
+  }
+
+  /** Where the bounds are passed and nothing else can go, the older half of what grids of retention keep goes. Answers whether there was any. */
+  async #thinGrids(work: Work): Promise<boolean> {
+    if (this.#bounds().excessBytes <= 0) return false;
+    let thinned = false;
+    for (const app of this.#options.apps()) {
+      const rows = gridRows(app.store);
+      if (rows.length === 0) continue;
+      thinned = true;
+      const dropped = rows.slice(0, Math.ceil(rows.length / 2));
+      await this.#guarded(app, (space) => releaseGrid(space, dropped, work));
+      this.#options.log.warn("the journals are too large: moments that the policy of retention keeps are dropped", {
+        appId: app.id,
+        turns: dropped.length,
+      });
+    }
+    return thinned;
   }
 
   /** Ends what an earlier run left half done. */
@@ -305,9 +382,15 @@ export class SpaceKeeper {
     return Math.min(wanted, this.#endsAtStart.get(app.id) ?? LSN_MAX) as Lsn;
   }
 
-  #next(): Action {
+  #next(governed: readonly AppId[]): Action {
     const usages = this.#usages();
-    return nextAction(usages, this.#room.bounds(usages));
+    const bounds = this.#room.bounds(usages);
+    const action = nextAction(usages, bounds);
+    if (action.do !== "nothing") return action;
+    return wasteAction(
+      usages.filter(({ id }) => governed.includes(id)),
+      bounds,
+    );
   }
 
   #usages(): AppUsage[] {

@@ -1,6 +1,7 @@
-import { ByteReader, ByteWriter } from "../../base/bytes.ts";
+import { ByteReader, ByteWriter, readU64Be } from "../../base/bytes.ts";
 import type { Timestamp } from "../../base/clock.ts";
 import type { Lsn } from "../../domain/ids.ts";
+import { FORK_LSN_OFFSET, lsnAtEnd, TABLE } from "../keys.ts";
 
 /** The rows this folder keeps (../FORMAT.md, "Space"). */
 
@@ -32,6 +33,24 @@ export function decodeFloor(value: Buffer): FloorRow {
 
 /** When the row a pin is about held: over [since, until). */
 export type Span = { readonly since: Lsn; readonly until: Lsn };
+
+/** The span of a superseded row: of inodes, names, xattrs, parents, snapshots. Their values begin with `since`, but for names by their beginning. */
+export function spanOfPast(key: Buffer, value: Buffer): Span {
+  const first = readU64Be(value, 0) as Lsn;
+  switch (key[0]) {
+    case TABLE.DENTRY_BEGAN:
+      return { since: readU64Be(key, FORK_LSN_OFFSET) as Lsn, until: first };
+    case TABLE.DENTRY_ENDED:
+      return { since: first, until: readU64Be(key, FORK_LSN_OFFSET) as Lsn };
+    case TABLE.PARENT_PAST:
+      return { since: first, until: readU64Be(key, PARENT_UNTIL_OFFSET) as Lsn };
+    default:
+      return { since: first, until: lsnAtEnd(key) };
+  }
+}
+
+/** Where `until` begins in the keys of past parents: after table and inode. */
+const PARENT_UNTIL_OFFSET = 6;
 
 export function encodeSpan(span: Span): Buffer {
   return new ByteWriter(16).u64(span.since).u64(span.until).finish();

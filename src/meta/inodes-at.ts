@@ -1,0 +1,47 @@
+import { readU40Be } from "../base/bytes.ts";
+import { type InodeId, LIVE, type Lsn } from "../domain/ids.ts";
+import type { EngineCore } from "./core.ts";
+import * as keys from "./keys.ts";
+import { decodeInode, type InodeRow } from "./rows.ts";
+
+/** Rows read in one go: few where most of them are of no use, more where inodes of one directory lie close together, as those made one after the other do. */
+const ROWS_MIN = 4;
+const ROWS_MAX = 128;
+
+/**
+ * The inodes of `inos` as of `at`, without those that were not there: as `EngineCore.findInodeAt` for each, at a third of the cost where most of them have changed
+ * or gone since.
+ */
+export function inodesAt(core: EngineCore, inos: readonly InodeId[], at: Lsn): Map<InodeId, InodeRow> {
+  const found = new Map<InodeId, InodeRow>();
+  const changed: InodeId[] = [];
+  for (const ino of new Set(inos)) {
+    const now = core.findInodeNow(ino);
+    if (now !== undefined && now.since <= at) found.set(ino, now);
+    else if (at !== LIVE) changed.push(ino);
+  }
+  changed.sort((left, right) => left - right);
+  addPast(core, changed, at, found);
+  return found;
+}
+
+/** Adds the first past row of each of `inos` (ascending) that ended after `at`, if it had begun by then. */
+function addPast(core: EngineCore, inos: readonly InodeId[], at: Lsn, found: Map<InodeId, InodeRow>): void {
+  const lt = keys.prefixEnd(keys.inoPrefix(keys.TABLE.INODE_PAST, inos.at(-1) ?? 0));
+  let limit = ROWS_MIN;
+  for (let next = 0; next < inos.length; ) {
+    const before = next;
+    // The first row is of the inode that is next, and ended after `at`, or of one behind it: each read gets on.
+    const rows = core.store.range({ gte: keys.inodePastKey(inos[next] ?? 0, at + 1), lt, limit });
+    for (const { key, value } of rows) {
+      const ino = readU40Be(key, 1) as InodeId;
+      while ((inos[next] ?? ino) < ino) next++;
+      if (inos[next] !== ino || keys.lsnAtEnd(key) <= at) continue;
+      const row = decodeInode(ino, value);
+      if (row.since <= at) found.set(ino, row);
+      next++;
+    }
+    if (rows.length < limit) return;
+    limit = next - before > limit / 4 ? Math.min(ROWS_MAX, limit * 2) : Math.max(ROWS_MIN, limit / 2);
+  }
+}

@@ -12,7 +12,7 @@ export type ServeOptions = {
   readonly logLevel: "debug" | "info" | "warn" | "error";
 };
 
-export type Connection = { readonly api: AdminApi; close(): void };
+export type Connection = { readonly api: AdminApi; close(): void | Promise<void> };
 
 /** Everything the commands take from the world: main.ts gives the process's own, tests give theirs. */
 export type CliEnvironment = {

@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import { TidemarkError } from "../domain/errors.ts";
 import { NAMESPACE_DEFAULT } from "../domain/share-path.ts";
-import type { CliEnvironment } from "./environment.ts";
+import type { CliEnvironment, Connection } from "./environment.ts";
 import { EXIT_CODES, type ExitName } from "./exit-codes.ts";
 import { findNamespace } from "./find-namespace.ts";
 import { type GlobalOptions, Session } from "./session.ts";
@@ -14,6 +14,8 @@ export type CommandContext = {
   readonly environment: CliEnvironment;
   /** Hears how a command ended. */
   readonly finish: (exitCode: number) => void;
+  /** What the commands talk to, by their options; absent: the service of the data folder. */
+  readonly connect?: (session: Session, options: object) => Promise<Connection>;
 };
 
 /** Gives `command` its body: opens a session, runs, closes it. Optional arguments that were left out are absent from `args`. */
@@ -24,7 +26,12 @@ export function body<O extends object>(
 ): Command {
   return command.action(async () => {
     const options = command.optsWithGlobals<O & GlobalOptions>();
-    const session = new Session(context.environment, { options, command: fullName(command) });
+    const { environment, connect } = context;
+    const session = new Session(environment, {
+      options,
+      command: fullName(command),
+      connect: connect === undefined ? undefined : (each) => connect(each, options),
+    });
     try {
       const ended = await runFindingNamespace(session, { command, options, run });
       context.finish(EXIT_CODES[ended ?? "OK"].code);

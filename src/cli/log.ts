@@ -58,9 +58,28 @@ function standardError(): pino.DestinationStream {
 function plain(fields: LogFields): Record<string, unknown> {
   const entries = Object.entries(fields).map(([name, value]) => {
     if (typeof value === "bigint") return [name, value.toString()] as const;
-    if (value instanceof Error)
-      return [name, { name: value.name, message: value.message, stack: value.stack }] as const;
+    if (value instanceof Error) return [name, plainError(value)] as const;
     return [name, value] as const;
   });
   return Object.fromEntries(entries);
+}
+
+/** Causes told of one error. */
+const CAUSES_MAX = 4;
+
+/** What happened, without a stack trace: expected failures say what is wrong by themselves; of a defect, which has no code, the place is enough to find it. */
+function plainError(error: Error, depth = 0): Record<string, unknown> {
+  const { code } = error as { code?: unknown };
+  const cause = error.cause instanceof Error && depth < CAUSES_MAX ? plainError(error.cause, depth + 1) : undefined;
+  return {
+    name: error.name,
+    message: error.message,
+    ...(code === undefined ? { at: placeOf(error.stack) } : { code }),
+    ...(cause === undefined ? {} : { cause }),
+  };
+}
+
+/** "folder/file.ts:line" of the innermost frame. */
+function placeOf(stack: string | undefined): string | undefined {
+  return /([^/\s]+\/[^/\s]+\.[a-z]+:\d+):\d+\)?$/m.exec(stack ?? "")?.[1];
 }

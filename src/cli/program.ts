@@ -1,10 +1,14 @@
 import { Command } from "commander";
 import { MOMENT_GRAMMAR } from "../domain/moment.ts";
 import { addAppCommands } from "./commands/app-commands.ts";
+import { addBackupCommands } from "./commands/backup-commands.ts";
+import { addExportCommands } from "./commands/export-commands.ts";
 import { addHistoryCommands } from "./commands/history-commands.ts";
 import { addMountCommands } from "./commands/mount-commands.ts";
 import { addReadingCommands } from "./commands/reading-commands.ts";
+import { addDrillCommand, addRepoCommands } from "./commands/repo-commands.ts";
 import { addRestoreCommands } from "./commands/restore-commands.ts";
+import { addRetentionCommands } from "./commands/retention-commands.ts";
 import { addServeCommands } from "./commands/serve-commands.ts";
 import { addShareCommands } from "./commands/share-commands.ts";
 import { addSnapshotCommands } from "./commands/snapshot-commands.ts";
@@ -41,10 +45,15 @@ export function makeProgram(context: CommandContext, { json = false }: { json?: 
   addAppCommands(program, context);
   addShareCommands(program, context);
   addMountCommands(program, context);
-  addHistoryCommands(program, context);
+  addHistoryCommands(program, context, { follows: true });
   addReadingCommands(program, context);
   addRestoreCommands(program, context);
+  addExportCommands(program, context);
   addSnapshotCommands(program, context);
+  addBackupCommands(program, context);
+  addRetentionCommands(program, context);
+  addRepoCommands(program, context);
+  addDrillCommand(program, context);
   addStatusCommands(program, context);
   return program;
 }

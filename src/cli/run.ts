@@ -5,6 +5,7 @@ import { EXIT_CODES, EXIT_OF_ERROR } from "./exit-codes.ts";
 import { toJson } from "./output/json.ts";
 import { OutputClosedError } from "./output/output.ts";
 import { makeProgram } from "./program.ts";
+import { storeFailure } from "./repository/store-failure.ts";
 
 /** Runs one command line (without the program's own name). Never throws: answers the exit code; what went wrong is on standard error. */
 export async function run(args: readonly string[], environment: CliEnvironment): Promise<number> {
@@ -40,7 +41,8 @@ function report(error: unknown, { environment, json }: { environment: CliEnviron
   return exitCode;
 }
 
-function asTidemarkError(error: unknown): TidemarkError {
+function asTidemarkError(raised: unknown): TidemarkError {
+  const error = storeFailure(raised);
   if (error instanceof TidemarkError) return error;
   if (error instanceof CommanderError)
     return new TidemarkError("INVALID_ARGUMENT", error.message.replace(/^error: /, ""), { cause: error });

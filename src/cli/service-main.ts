@@ -32,6 +32,7 @@ async function main(): Promise<void> {
     clock,
     log,
     host: client,
+    environment: storeEnvironment(),
     supervisor: () => ({
       state: client.supervised ? "running" : "lost",
       pid: supervisorPid,
@@ -49,6 +50,11 @@ async function main(): Promise<void> {
   client.stopping();
   await running.stop();
   log.info("stopped");
+}
+
+/** What a store's credentials are looked for in. The rest of the environment is nobody's business. */
+function storeEnvironment(): Record<string, string | undefined> {
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => name === "HOME" || name.startsWith("AWS_")));
 }
 
 /** As which failure of the whole service one of its key-value store counts. */

@@ -14,25 +14,52 @@ const SOCKET_NAME = "admin.sock";
 
 export type GlobalOptions = { readonly data?: string; readonly json?: boolean };
 
+/** A service that is just dying may still take a connection; the next try then waits for its successor. */
+const RECONNECTS_MAX = 3;
+
 /** One run of one command: its options, its output, its connection. */
 export class Session {
   readonly environment: CliEnvironment;
   readonly output: Output;
   readonly dataFolder: string;
   readonly #label: string;
+  readonly #connect: (session: Session) => Promise<Connection>;
   #connection: Promise<Connection> | undefined;
 
-  constructor(environment: CliEnvironment, { options, command }: { options: GlobalOptions; command: string }) {
+  /** `connect`: to something else than the service of the data folder. */
+  constructor(
+    environment: CliEnvironment,
+    {
+      options,
+      command,
+      connect,
+    }: { options: GlobalOptions; command: string; connect?: ((session: Session) => Promise<Connection>) | undefined },
+  ) {
     this.environment = environment;
     this.dataFolder = dataFolderOf(environment, options.data);
     this.output = makeOutput(environment, options.json === true);
     this.#label = `cli ${command}`;
+    this.#connect = connect ?? (() => environment.connect(join(this.dataFolder, SOCKET_NAME)));
   }
 
   /** The service. Connects once. */
   async api(): Promise<AdminApi> {
-    this.#connection ??= this.environment.connect(join(this.dataFolder, SOCKET_NAME));
+    this.#connection ??= this.#connect(this);
     return (await this.#connection).api;
+  }
+
+  /** After a service has ended: connects to the one that is started in its place. Throws UNAVAILABLE when none is. */
+  async reconnect(): Promise<void> {
+    for (let left = RECONNECTS_MAX; ; left -= 1) {
+      await this.close();
+      this.#connection = undefined;
+      try {
+        await (await this.api()).status.serviceStatus(this.callOptions);
+        return;
+      } catch (error) {
+        if (!(error instanceof TidemarkError) || error.code !== "UNAVAILABLE" || left === 1) throw error;
+      }
+    }
   }
 
   /** What every call carries: who asks, and the way to interrupt it. */
@@ -64,7 +91,7 @@ export class Session {
   async close(): Promise<void> {
     if (this.#connection === undefined) return;
     const connection = await this.#connection.catch(() => undefined);
-    connection?.close();
+    await connection?.close();
   }
 }
 

@@ -9,15 +9,18 @@ import type { ServiceStatus } from "../domain/admin-status.ts";
 import { TidemarkError } from "../domain/errors.ts";
 import { AdminClient } from "../rpc/admin-client.ts";
 import { ADMIN_SOCKET_NAME } from "../rpc/admin-server.ts";
+import { setUpDemoBackup } from "./demo-backup.ts";
 
 /**
- * `npm start`: the service on data in .tidemark of the repository, with an app "demo" and its share "files" mounted at ./demo-share, until Ctrl-C.
+ * `npm start`: the service on data in .tidemark of the sources' folder, with an app "demo" and its share "files" mounted at ./demo-share, shipped to a repository in .tidemark-backup, until Ctrl-C.
  * The service is a process of its own, just as `tidemark serve` runs it; this one sets up, explains, and passes the end on.
  */
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const DATA = join(ROOT, ".tidemark");
 const MOUNT = join(ROOT, "demo-share");
+const BACKUP = join(ROOT, ".tidemark-backup");
+const BACKUP_KEY = join(ROOT, ".tidemark-backup.key");
 
 /** Opening replays a journal at worst; a minute is far beyond what the applier leaves behind. */
 const READY_MS_MAX = 60_000;
@@ -129,6 +132,7 @@ async function setUp(api: AdminApi, { stop }: { stop: string }): Promise<void> {
   const app = { namespace: "default", name: "demo" };
   await unlessExists(() => api.catalogue.createApp({ ...app, labels: {} }));
   await unlessExists(() => api.catalogue.createShare({ app, name: "files", views: "users" }));
+  await backUp(api, app);
   const { canMount, mountsMessage } = await api.status.serviceStatus();
   if (!canMount) {
     explainWithoutMount(mountsMessage, stop);
@@ -141,6 +145,15 @@ async function setUp(api: AdminApi, { stop }: { stop: string }): Promise<void> {
   }
   if (readdirSync(MOUNT).length > 0) say("The share goes on with what it held before.");
   explain(stop);
+}
+
+/** The rest works without. */
+async function backUp(api: AdminApi, app: { namespace: string; name: string }): Promise<void> {
+  try {
+    await setUpDemoBackup(api, { app, folder: BACKUP, keyFile: BACKUP_KEY, clock });
+  } catch (error) {
+    say(`demo is not backed up: ${error instanceof Error ? error.message : String(error)}`);
+  }
 }
 
 async function unlessExists(make: () => Promise<unknown>): Promise<void> {
@@ -174,6 +187,11 @@ The share demo/files is mounted at ${place}. Everything that happens there is re
   npx tidemark undo demo                                     takes the restore back
   npx tidemark status
   npx tidemark --help
+
+It is also shipped to a repository, encrypted, every few seconds. What the loss of ${relative(ROOT, DATA)} would leave:
+
+  npx tidemark backup status
+  npx tidemark repo history demo/files/note.txt --repo ./${relative(ROOT, BACKUP)} --key-file ./${relative(ROOT, BACKUP_KEY)}
 
 ${stop}`);
 }

@@ -1,6 +1,8 @@
+import type { BackupApi } from "./admin-backup.ts";
 import type { CatalogueApi, MountApi, SnapshotApi } from "./admin-catalogue.ts";
 import type { HistoryApi, ReadingApi } from "./admin-reading.ts";
 import type { RestoreApi } from "./admin-restore.ts";
+import type { RetentionApi } from "./admin-retention.ts";
 import type { StatusApi } from "./admin-status.ts";
 
 /**
@@ -18,5 +20,7 @@ export interface AdminApi {
   readonly reading: ReadingApi;
   readonly history: HistoryApi;
   readonly restores: RestoreApi;
+  readonly backups: BackupApi;
+  readonly retention: RetentionApi;
   readonly status: StatusApi;
 }

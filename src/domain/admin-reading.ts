@@ -52,11 +52,18 @@ export type ListEntry = {
 /** A place at a moment. Symbolic links are never followed: an absolute one leads out of the share anyway. */
 export type ReadRequestAt = { readonly path: SharePath; readonly at: MomentRef };
 
+/** Stored bytes of a file, as opposed to a hole. Never empty. */
+export type DataRange = { readonly offset: bigint; readonly length: bigint };
+
+/** Ranges in one item of an exported tree: about 64 KiB. */
+export const EXPORT_RANGES_MAX = 4096;
+
 /**
- * A tree as a stream, depth first, each directory before its contents, names of one directory in any order. One moment cuts through all of it.
+ * A tree as a stream, depth first, each directory before its contents, names of one directory in any order that is the same each time. One moment cuts through all of it.
  *
  * `entry` opens a file; `path` is relative to the asked path, empty for that itself (always the first item). When `contentFollows`, `data` items of
  * that file follow in ascending order without overlap, at most CONTENT_PIECE_BYTES_MAX each; what they leave out below `attributes.size` is hole.
+ * Where they were asked for, `ranges` items (at most EXPORT_RANGES_MAX ranges each) come before the first `data` and tell all that will be data: ascending, neighbours joined.
  * Then `end` closes it: `complete` false means that some content is damaged (an alarm is logged) and `message` says what. A regular file with several names in the tree has its
  * content after the first of them; later ones have `contentFollows` false and `linkedTo`, the path of that first one.
  * Directories, links, devices and later names have no `end`.
@@ -71,6 +78,7 @@ export type ExportItem =
       readonly contentFollows: boolean;
       readonly linkedTo?: Buffer;
     }
+  | { readonly kind: "ranges"; readonly ranges: readonly DataRange[] }
   | { readonly kind: "data"; readonly offset: bigint; readonly bytes: Buffer }
   | { readonly kind: "end"; readonly complete: boolean; readonly message?: string };
 
@@ -92,8 +100,8 @@ export interface ReadingApi {
    * One moment for all of it. DATA_DAMAGED where stored bytes are missing or damaged: what was delivered before is right.
    */
   read(request: ReadRequestAt & { offset: bigint; length?: bigint }, options?: CallOptions): AsyncIterable<Buffer>;
-  /** See ExportItem; without `content` only entries come, none of which is followed by content. Items come in pages; each `data` item is at most CONTENT_PIECE_BYTES_MAX and a page at most twice that. */
-  exportTree(request: ReadRequestAt & { content: boolean }, options?: CallOptions): Pages<ExportItem>;
+  /** See ExportItem; without `content` only entries come, none of which is followed by content (nor by ranges). Items come in pages; each `data` item is at most CONTENT_PIECE_BYTES_MAX and a page at most twice that. */
+  exportTree(request: ReadRequestAt & { content: boolean; ranges?: boolean }, options?: CallOptions): Pages<ExportItem>;
 }
 
 /** One journal record, for people and programs. */
@@ -164,6 +172,18 @@ export type DiffEntry = {
   readonly changes: readonly DiffChange[];
 };
 
+/** A name of an inode, as long as it was there. "Written beside and renamed over" does not end it. */
+export type FoundName = {
+  readonly share: { readonly id: ShareId; readonly name: string };
+  /** Inside the share, when it went, or now. */
+  readonly path: Buffer;
+  /** Of the inode, likewise. */
+  readonly attributes: FileAttributes;
+  readonly since: { readonly lsn: Lsn; readonly time: Timestamp };
+  /** The record that took it away; absent: it is there. */
+  readonly until?: { readonly lsn: Lsn; readonly time: Timestamp };
+};
+
 /** What happened, from the journal. Errors as in ReadingApi. */
 export interface HistoryApi {
   /** See LogRequest. Cancelling is the only end of a `follow`. */
@@ -175,4 +195,6 @@ export interface HistoryApi {
   ): Pages<FileVersion>;
   /** By path, bytewise, shares one after the other. Costs what changed, not what is there. */
   diff(request: { path: SharePath; from: MomentRef; to: MomentRef }, options?: CallOptions): Pages<DiffEntry>;
+  /** Names that match `pattern` (see NamePattern) over all the history of an app or a share that is kept, in no particular order. INVALID_ARGUMENT for a path inside a share. */
+  find(request: { path: SharePath; pattern: Buffer; deletedOnly: boolean }, options?: CallOptions): Pages<FoundName>;
 }

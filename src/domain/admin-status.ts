@@ -64,6 +64,24 @@ export type AppStatus = {
   readonly stallMs: number;
   /** `failed` after a failed sync: reads go on, writes answer EIO until the service restarts. */
   readonly journalState: "open" | "failed" | "closed";
+  /** An app that was recovered: its older part is in a repository. */
+  readonly archive?: ArchiveStatus;
+};
+
+/** How much of a recovered app is only in the repository it was recovered from. */
+export type ArchiveStatus = {
+  /** The repository, for people. */
+  readonly description: string;
+  /** Records up to it are there only. */
+  readonly lastLsn: Lsn;
+  /** All data are in the data folder; only old records are not. */
+  readonly isHydrated: boolean;
+  /** Data brought in since the service started. */
+  readonly bytesDone: bigint;
+  /** Damaged in the repository: reading them is EIO. */
+  readonly damagedBytes: bigint;
+  /** Why bringing data in doesn't go on just now, if so; it will by itself. */
+  readonly waitsFor?: string;
 };
 
 export interface StatusApi {

@@ -12,7 +12,7 @@ export const PATH_BYTES_MAX = 65_536;
 export const OBJECT_NAME_RULE =
   "letters, digits, '-', '_' and '.', starting with a letter or digit, at most 253 characters";
 
-export type ObjectKind = "namespace" | "app" | "share" | "snapshot";
+export type ObjectKind = "namespace" | "app" | "share" | "snapshot" | "repository";
 
 const OBJECT_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]*$/;
 const SNAPSHOT_NAME = /^[A-Za-z][A-Za-z0-9._-]*$/;

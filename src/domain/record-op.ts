@@ -57,6 +57,12 @@ export const RECORD_OP = {
   MOUNT: 72,
   UMOUNT: 73,
   VIEW_SLOT: 74,
+  BACKUP_SET: 80,
+  BACKUP_CLEAR: 81,
+  RETENTION_SET: 82,
+  RETENTION_CLEAR: 83,
+  /** System app: UTF-8 JSON {time}: how late it is, as far as the wall clock was believed. */
+  RETENTION_CLOCK: 84,
 } as const;
 
 export type RecordOpName = keyof typeof RECORD_OP;

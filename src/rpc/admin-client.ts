@@ -1,9 +1,12 @@
 import type { Clock } from "../base/clock.ts";
 import type { AdminApi } from "../domain/admin-api.ts";
+import type { BackupApi } from "../domain/admin-backup.ts";
 import type { CatalogueApi, MountApi, SnapshotApi } from "../domain/admin-catalogue.ts";
 import type { HistoryApi, ReadingApi } from "../domain/admin-reading.ts";
 import type { RestoreApi } from "../domain/admin-restore.ts";
+import type { RetentionApi } from "../domain/admin-retention.ts";
 import type { StatusApi } from "../domain/admin-status.ts";
+import { backlogPolicies, fromBackup, fromBackupProgress, fromRepository } from "./codec/backup.ts";
 import {
   deletedFilters,
   fromApp,
@@ -14,15 +17,18 @@ import {
   viewsOptions,
 } from "./codec/catalogue.ts";
 import { fromResolvedMoment, toMoment, toSharePath } from "./codec/common.ts";
-import { fromDiffEntry, fromLogRecord, fromVersion, toLogRequest } from "./codec/history.ts";
+import { fromDiffEntry, fromFoundName, fromLogRecord, fromVersion, toLogRequest } from "./codec/history.ts";
 import { fromExportItem, fromListEntry, fromResolvedPath, fromStat, toReadAt } from "./codec/reading.ts";
 import { fromPlanItem, fromProgress, fromRestoreInfo, toTask } from "./codec/restore.ts";
+import { fromForecast, fromRetention, toPolicy } from "./codec/retention.ts";
 import { fromAppStatus, fromServiceStatus } from "./codec/status.ts";
 import { buffer, maybe } from "./codec/values.ts";
+import { BackupService } from "./gen/tidemark/v1/backup_pb.ts";
 import { CatalogueService, MountService, SnapshotService } from "./gen/tidemark/v1/catalogue_pb.ts";
 import { HistoryService } from "./gen/tidemark/v1/history_pb.ts";
 import { ReadingService } from "./gen/tidemark/v1/reading_pb.ts";
 import { RestoreService } from "./gen/tidemark/v1/restore_pb.ts";
+import { RetentionService } from "./gen/tidemark/v1/retention_pb.ts";
 import { StatusService } from "./gen/tidemark/v1/status_pb.ts";
 import { GrpcCaller } from "./grpc-caller.ts";
 
@@ -34,6 +40,8 @@ export class AdminClient implements AdminApi {
   readonly reading: ReadingApi;
   readonly history: HistoryApi;
   readonly restores: RestoreApi;
+  readonly backups: BackupApi;
+  readonly retention: RetentionApi;
   readonly status: StatusApi;
   readonly #caller: GrpcCaller;
 
@@ -47,6 +55,8 @@ export class AdminClient implements AdminApi {
     this.reading = readingClient(caller);
     this.history = historyClient(caller);
     this.restores = restoreClient(caller);
+    this.backups = backupClient(caller);
+    this.retention = retentionClient(caller);
     this.status = statusClient(caller);
   }
 
@@ -124,8 +134,8 @@ function readingClient(caller: GrpcCaller): ReadingApi {
       const message = { ...toReadAt(request), offset: request.offset, length: request.length };
       return map(caller.stream(method.read, message, options), (piece) => buffer(piece.content));
     },
-    exportTree: ({ content, ...where }, options) => {
-      const message = { ...toReadAt(where), content };
+    exportTree: ({ content, ranges = false, ...where }, options) => {
+      const message = { ...toReadAt(where), content, ranges };
       return map(caller.stream(method.exportTree, message, options), (page) => page.items.map(fromExportItem));
     },
   };
@@ -144,6 +154,10 @@ function historyClient(caller: GrpcCaller): HistoryApi {
       const request = { path: toSharePath(path), from: toMoment(from), to: toMoment(to) };
       return map(caller.stream(method.diff, request, options), (page) => page.entries.map(fromDiffEntry));
     },
+    find: ({ path, pattern, deletedOnly }, options) => {
+      const request = { path: toSharePath(path), pattern, deletedOnly };
+      return map(caller.stream(method.find, request, options), (page) => page.names.map(fromFoundName));
+    },
   };
 }
 
@@ -154,6 +168,45 @@ function restoreClient(caller: GrpcCaller): RestoreApi {
     execute: (request, options) => map(caller.stream(method.execute, { task: toTask(request) }, options), fromProgress),
     listRestores: async (request, options) =>
       (await caller.unary(method.listRestores, request, options)).restores.map(fromRestoreInfo),
+  };
+}
+
+function backupClient(caller: GrpcCaller): BackupApi {
+  const { method } = BackupService;
+  return {
+    addRepository: async (request, options) =>
+      fromRepository((await caller.unary(method.addRepository, request, options)).repository),
+    removeRepository: async (request, options) =>
+      fromRepository((await caller.unary(method.removeRepository, request, options)).repository),
+    listRepositories: (options) =>
+      map(caller.stream(method.listRepositories, {}, options), (page) => page.repositories.map(fromRepository)),
+    enableBackup: async ({ onBacklog, ...request }, options) => {
+      const message = { ...request, onBacklog: backlogPolicies.to(onBacklog) };
+      return fromBackup((await caller.unary(method.enableBackup, message, options)).backup);
+    },
+    disableBackup: async (request, options) =>
+      fromBackup((await caller.unary(method.disableBackup, request, options)).backup),
+    backupNow: (request, options) => map(caller.stream(method.backupNow, request, options), fromBackupProgress),
+    backupStatus: (request, options) =>
+      map(caller.stream(method.backupStatus, request, options), (page) => page.backups.map(fromBackup)),
+  };
+}
+
+function retentionClient(caller: GrpcCaller): RetentionApi {
+  const { method } = RetentionService;
+  return {
+    setRetention: async ({ app, policy }, options) => {
+      const request = { app, policy: toPolicy(policy) };
+      return fromRetention((await caller.unary(method.setRetention, request, options)).retention);
+    },
+    clearRetention: async (request, options) =>
+      fromRetention((await caller.unary(method.clearRetention, request, options)).retention),
+    planRetention: async ({ app, policy }, options) => {
+      const wanted = policy === undefined ? {} : { policy: toPolicy(policy) };
+      return fromForecast(await caller.unary(method.planRetention, { app, ...wanted }, options));
+    },
+    listRetention: (request, options) =>
+      map(caller.stream(method.listRetention, request, options), (page) => page.retentions.map(fromRetention)),
   };
 }
 

@@ -2,6 +2,14 @@ import type { AdminApi } from "../domain/admin-api.ts";
 import type { Pages } from "../domain/admin-call.ts";
 import type { ReadRequestAt } from "../domain/admin-reading.ts";
 import {
+  backlogPolicies,
+  fromCredentials,
+  fromLocation,
+  toBackup,
+  toBackupProgress,
+  toRepository,
+} from "./codec/backup.ts";
+import {
   deletedFilters,
   fromMountRequest,
   toApp,
@@ -11,15 +19,18 @@ import {
   viewsOptions,
 } from "./codec/catalogue.ts";
 import { fromAppRef, fromMoment, fromSharePath, fromShareRef, toResolvedMoment } from "./codec/common.ts";
-import { fromLogRequest, toDiffEntry, toLogRecord, toVersion } from "./codec/history.ts";
-import { fromReadAt, toExportItem, toListEntry, toResolvedPath, toStat } from "./codec/reading.ts";
+import { fromLogRequest, toDiffEntry, toFoundName, toLogRecord, toVersion } from "./codec/history.ts";
+import { fromExportRequest, fromReadAt, toExportItem, toListEntry, toResolvedPath, toStat } from "./codec/reading.ts";
 import { fromTask, toPlanItem, toProgress, toRestoreInfo } from "./codec/restore.ts";
+import { fromPolicy, toForecast, toRetention } from "./codec/retention.ts";
 import { toAppStatus, toServiceStatus } from "./codec/status.ts";
-import { defined, maybe } from "./codec/values.ts";
+import { buffer, defined, maybe } from "./codec/values.ts";
+import type { BackupService } from "./gen/tidemark/v1/backup_pb.ts";
 import type { CatalogueService, MountService, SnapshotService } from "./gen/tidemark/v1/catalogue_pb.ts";
 import type { HistoryService } from "./gen/tidemark/v1/history_pb.ts";
 import type { ReadingService } from "./gen/tidemark/v1/reading_pb.ts";
 import type { RestoreService } from "./gen/tidemark/v1/restore_pb.ts";
+import type { RetentionService } from "./gen/tidemark/v1/retention_pb.ts";
 import type { StatusService } from "./gen/tidemark/v1/status_pb.ts";
 import type { ServiceHandlers } from "./grpc-service.ts";
 
@@ -122,7 +133,7 @@ export function readingHandlers({ reading }: AdminApi): ServiceHandlers<typeof R
     },
     exportTree: (request, options) =>
       mapPages(
-        () => reading.exportTree({ ...fromReadAt(request), content: request.content }, options),
+        () => reading.exportTree(fromExportRequest(request), options),
         (items) => ({ items: items.map(toExportItem) }),
       ),
   };
@@ -148,6 +159,11 @@ export function historyHandlers({ history }: AdminApi): ServiceHandlers<typeof H
         () => history.diff({ path: fromSharePath(path), from: fromMoment(from), to: fromMoment(to) }, options),
         (entries) => ({ entries: entries.map(toDiffEntry) }),
       ),
+    find: ({ path, pattern, deletedOnly }, options) =>
+      mapPages(
+        () => history.find({ path: fromSharePath(path), pattern: buffer(pattern), deletedOnly }, options),
+        (names) => ({ names: names.map(toFoundName) }),
+      ),
   };
 }
 
@@ -158,6 +174,59 @@ export function restoreHandlers({ restores }: AdminApi): ServiceHandlers<typeof 
     listRestores: async ({ app, countMax }, options) => ({
       restores: (await restores.listRestores({ app: fromAppRef(app), countMax }, options)).map(toRestoreInfo),
     }),
+  };
+}
+
+export function backupHandlers({ backups }: AdminApi): ServiceHandlers<typeof BackupService> {
+  return {
+    addRepository: async ({ name, location, keyFile, credentials }, options) => {
+      const secrets = { keyFile: buffer(keyFile), credentials: maybe(credentials, fromCredentials) };
+      const request = defined({ name, location: fromLocation(location), ...secrets });
+      return { repository: toRepository(await backups.addRepository(request, options)) };
+    },
+    removeRepository: async ({ name }, options) => ({
+      repository: toRepository(await backups.removeRepository({ name }, options)),
+    }),
+    listRepositories: (_, options) =>
+      mapPages(
+        () => backups.listRepositories(options),
+        (page) => ({ repositories: page.map(toRepository) }),
+      ),
+    enableBackup: async ({ app, repository, everyMs, onBacklog }, options) => {
+      const request = { app: fromAppRef(app), repository, everyMs, onBacklog: backlogPolicies.from(onBacklog) };
+      return { backup: toBackup(await backups.enableBackup(request, options)) };
+    },
+    disableBackup: async ({ app }, options) => ({
+      backup: toBackup(await backups.disableBackup({ app: fromAppRef(app) }, options)),
+    }),
+    backupNow: ({ app }, options) =>
+      mapStream(() => backups.backupNow({ app: fromAppRef(app) }, options), toBackupProgress),
+    backupStatus: ({ app }, options) =>
+      mapPages(
+        () => backups.backupStatus(defined({ app: maybe(app, fromAppRef) }), options),
+        (page) => ({ backups: page.map(toBackup) }),
+      ),
+  };
+}
+
+export function retentionHandlers({ retention }: AdminApi): ServiceHandlers<typeof RetentionService> {
+  return {
+    setRetention: async ({ app, policy }, options) => {
+      const request = { app: fromAppRef(app), policy: fromPolicy(policy) };
+      return { retention: toRetention(await retention.setRetention(request, options)) };
+    },
+    clearRetention: async ({ app }, options) => ({
+      retention: toRetention(await retention.clearRetention({ app: fromAppRef(app) }, options)),
+    }),
+    planRetention: async ({ app, policy }, options) => {
+      const wanted = policy === undefined ? {} : { policy: fromPolicy(policy) };
+      return toForecast(await retention.planRetention({ app: fromAppRef(app), ...wanted }, options));
+    },
+    listRetention: ({ app }, options) =>
+      mapPages(
+        () => retention.listRetention(defined({ app: maybe(app, fromAppRef) }), options),
+        (page) => ({ retentions: page.map(toRetention) }),
+      ),
   };
 }
 

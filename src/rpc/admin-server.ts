@@ -4,18 +4,22 @@ import { Server, ServerCredentials } from "@grpc/grpc-js";
 import type { AdminApi } from "../domain/admin-api.ts";
 import { TidemarkError } from "../domain/errors.ts";
 import {
+  backupHandlers,
   catalogueHandlers,
   historyHandlers,
   mountHandlers,
   readingHandlers,
   restoreHandlers,
+  retentionHandlers,
   snapshotHandlers,
   statusHandlers,
 } from "./admin-handlers.ts";
+import { BackupService } from "./gen/tidemark/v1/backup_pb.ts";
 import { CatalogueService, MountService, SnapshotService } from "./gen/tidemark/v1/catalogue_pb.ts";
 import { HistoryService } from "./gen/tidemark/v1/history_pb.ts";
 import { ReadingService } from "./gen/tidemark/v1/reading_pb.ts";
 import { RestoreService } from "./gen/tidemark/v1/restore_pb.ts";
+import { RetentionService } from "./gen/tidemark/v1/retention_pb.ts";
 import { StatusService } from "./gen/tidemark/v1/status_pb.ts";
 import { type DefectListener, grpcDefinition, grpcImplementation, MESSAGE_BYTES_MAX } from "./grpc-service.ts";
 import { type SocketAddress, socketAddress } from "./socket-address.ts";
@@ -97,6 +101,11 @@ function makeServer(api: AdminApi, onDefect: DefectListener): Server {
   server.addService(grpcDefinition(ReadingService), grpcImplementation(ReadingService, readingHandlers(api), onDefect));
   server.addService(grpcDefinition(HistoryService), grpcImplementation(HistoryService, historyHandlers(api), onDefect));
   server.addService(grpcDefinition(RestoreService), grpcImplementation(RestoreService, restoreHandlers(api), onDefect));
+  server.addService(grpcDefinition(BackupService), grpcImplementation(BackupService, backupHandlers(api), onDefect));
+  server.addService(
+    grpcDefinition(RetentionService),
+    grpcImplementation(RetentionService, retentionHandlers(api), onDefect),
+  );
   server.addService(grpcDefinition(StatusService), grpcImplementation(StatusService, statusHandlers(api), onDefect));
   return server;
 }

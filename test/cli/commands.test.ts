@@ -88,6 +88,25 @@ const requests: [string, string, unknown][] = [
     { path: file, at: { kind: "snapshot", name: "before-upgrade" }, offset: 0n },
   ],
   ["diff prod:shop/uploads/a/b.txt --from lsn:1", "diff", { path: file, from: { kind: "lsn", lsn: 1 }, to: now }],
+  [
+    "find prod:shop *.env --deleted",
+    "find",
+    { path: { app, path: Buffer.alloc(0) }, pattern: Buffer.from("*.env"), deletedOnly: true },
+  ],
+  [
+    "backup enable prod:shop --repo main --every 500ms --on-backlog stop",
+    "enableBackup",
+    { app, repository: "main", everyMs: 500, onBacklog: "stop" },
+  ],
+  ["backup disable prod:shop", "disableBackup", { app }],
+  ["backup now prod:shop", "backupNow", { app }],
+  ["backup status", "backupStatus", {}],
+  ["backup status prod:shop", "backupStatus", { app }],
+  ["retention show", "listRetention", {}],
+  ["retention show prod:shop --plan", "planRetention", { app }],
+  ["retention clear prod:shop", "clearRetention", { app }],
+  ["repo list", "listRepositories", undefined],
+  ["repo remove main", "removeRepository", { name: "main" }],
   ["snapshot create prod:shop x --sync", "createSnapshot", { app, name: "x", syncMounts: true }],
   ["snapshot list prod:shop", "listSnapshots", { app }],
   ["snapshot delete prod:shop x", "deleteSnapshot", { app, name: "x" }],
@@ -311,6 +330,35 @@ describe("exit codes", () => {
     };
     const result = await cli(["log", "shop", "--follow"], { api, signal: controller.signal });
     expect(result).toMatchObject({ code: 130, stderr: "" });
+  });
+});
+
+describe("a log that is followed", () => {
+  const gone = new TidemarkError("UNAVAILABLE", "no service is running");
+
+  test("goes on after a restart of the service, where it was", async () => {
+    let calls = 0;
+    api.stream = async function* () {
+      calls += 1;
+      if (calls > 1) return;
+      yield sample.LOG_RECORDS;
+      throw gone;
+    };
+    const { code, socketPaths } = await cli(["log", "shop", "--follow"], { api });
+    expect(code).toBe(0);
+    expect(socketPaths).toHaveLength(2);
+    expect(api.calls.at(-1)?.request).toMatchObject({ from: { kind: "lsn", lsn: sample.LOG_RECORDS.at(-1)?.lsn } });
+  });
+
+  test("ends when the service does not come back", async () => {
+    api.stream = async function* () {
+      yield sample.LOG_RECORDS;
+      api.fail = gone;
+      throw gone;
+    };
+    const { code } = await cli(["log", "shop", "--follow"], { api });
+    expect(code).toBe(EXIT_CODES.UNREACHABLE.code);
+    expect(api.calls.map(({ method }) => method)).toEqual(["log", ...Array<string>(3).fill("serviceStatus")]);
   });
 });
 

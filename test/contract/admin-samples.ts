@@ -1,4 +1,5 @@
 import type { Actor } from "../../src/domain/actor.ts";
+import type { BackupProgress, BackupStatus, RepositoryInfo } from "../../src/domain/admin-backup.ts";
 import type { AppInfo, MountInfo, MountRequest, ShareInfo, SnapshotInfo } from "../../src/domain/admin-catalogue.ts";
 import type {
   DiffEntry,
@@ -6,12 +7,14 @@ import type {
   FileAttributes,
   FileStat,
   FileVersion,
+  FoundName,
   ListEntry,
   LogRecord,
   LogRequest,
   ResolvedPath,
 } from "../../src/domain/admin-reading.ts";
 import type { PlanItem, RestoreInfo, RestoreProgress, RestoreRequest } from "../../src/domain/admin-restore.ts";
+import type { RetentionForecast, RetentionStatus } from "../../src/domain/admin-retention.ts";
 import type { AppStatus, ServiceStatus } from "../../src/domain/admin-status.ts";
 import type { AppId, MountId, ShareId } from "../../src/domain/ids.ts";
 import { inodeId, lsn } from "../../src/domain/ids.ts";
@@ -130,6 +133,8 @@ export const EXPORT_PAGES: readonly (readonly ExportItem[])[] = [
       xattrs: XATTRS,
       contentFollows: true,
     },
+    { kind: "ranges", ranges: [{ offset: 0n, length: 1n }] },
+    { kind: "ranges", ranges: [{ offset: 2n ** 63n - 2n, length: 1n }] },
     { kind: "data", offset: 2n ** 63n - 2n, bytes: Buffer.from([0]) },
     { kind: "end", complete: false, message: "damaged" },
   ],
@@ -201,6 +206,17 @@ export const VERSIONS: readonly FileVersion[] = [
     attributes: ATTRIBUTES,
     actor: ACTOR,
     absent: true,
+  },
+];
+
+export const FOUND_NAMES: readonly FoundName[] = [
+  { share: NAMED_SHARE, path: BYTES, attributes: ATTRIBUTES, since: { lsn: LARGEST_LSN, time: TIME } },
+  {
+    share: NAMED_SHARE,
+    path: Buffer.from(".env"),
+    attributes: ATTRIBUTES,
+    since: { lsn: lsn(1), time: BEFORE_1970 },
+    until: { lsn: LARGEST_LSN, time: TIME },
   },
 ];
 
@@ -298,6 +314,14 @@ export const SERVICE_STATUS: ServiceStatus = {
   alarms: [{ time: TIME, code: "DATA_DAMAGED", app: "", message: "segment 1" }],
 };
 
+const ARCHIVE = {
+  description: "s3://bucket/prefix",
+  lastLsn: LARGEST_LSN,
+  isHydrated: true,
+  bytesDone: 2n ** 60n,
+  damagedBytes: 1n,
+} as const;
+
 const appStatus = {
   lastLsn: LARGEST_LSN,
   durableLsn: lsn(2),
@@ -315,5 +339,68 @@ const appStatus = {
 } as const;
 
 export const APP_STATUS: readonly AppStatus[] = APPS.map((app, index) =>
-  index === 0 ? { ...appStatus, app, oldest: { lsn: lsn(1), time: TIME } } : { ...appStatus, app },
+  index === 0
+    ? { ...appStatus, app, oldest: { lsn: lsn(1), time: TIME }, archive: ARCHIVE }
+    : { ...appStatus, app, archive: { ...ARCHIVE, waitsFor: "the store" } },
 );
+
+export const REPOSITORIES: readonly RepositoryInfo[] = [
+  {
+    name: "main",
+    id: APP_ID,
+    location: { url: "s3://bucket/prefix", endpoint: "http://127.0.0.1:1", region: "eu-1" },
+    addedAt: TIME,
+    appCount: 4_294_967_295,
+  },
+  { name: "b", id: SHARE_ID, location: { url: "/bäckup" }, addedAt: BEFORE_1970, appCount: 0 },
+];
+
+export const BACKUPS: readonly BackupStatus[] = [
+  {
+    app: NAMED_APP,
+    repository: "main",
+    everyMs: 5000,
+    onBacklog: "serve",
+    state: "retrying",
+    message: "no answer",
+    protected: { lsn: LARGEST_LSN, time: TIME },
+    lastLsn: LARGEST_LSN,
+    lagMs: Number.MAX_SAFE_INTEGER,
+    unprotectedBytes: 2n ** 63n,
+    sentBytes: 1n,
+  },
+  {
+    app: NAMED_APP,
+    repository: "b",
+    everyMs: 200,
+    onBacklog: "stop",
+    state: "fenced",
+    lastLsn: lsn(0),
+    lagMs: 0,
+    unprotectedBytes: 0n,
+    sentBytes: 0n,
+  },
+];
+
+export const BACKUP_PROGRESS: readonly BackupProgress[] = [
+  { kind: "progress", protectedLsn: lsn(0), targetLsn: LARGEST_LSN, unprotectedBytes: 2n ** 63n },
+  ...BACKUPS.map((status) => ({ kind: "done", status }) as const),
+];
+
+const POLICY = { continuousMs: 7 * 86_400_000, hourly: 48, daily: 30, weekly: 12, monthly: 24, yearly: 5 };
+
+export const RETENTIONS: readonly RetentionStatus[] = [
+  { app: NAMED_APP, policy: POLICY, floor: LARGEST_LSN, floorTime: { sec: 1_700_000_000, nsec: 5 }, momentCount: 3 },
+  { app: NAMED_APP, policy: { ...POLICY, continuousMs: undefined }, floor: lsn(0), momentCount: 0 },
+  { app: NAMED_APP, floor: lsn(0), momentCount: 0 },
+];
+
+export const FORECAST: RetentionForecast = {
+  app: NAMED_APP,
+  policy: POLICY,
+  before: { floor: lsn(0) },
+  after: { floor: lsn(9), floorTime: { sec: 1_700_000_000, nsec: 0 } },
+  removedCount: 2,
+  momentCount: 1,
+  moments: [{ turn: { sec: 1_699_999_000, nsec: 0 }, lsn: lsn(8) }],
+};

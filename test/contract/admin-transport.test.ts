@@ -108,7 +108,7 @@ const calls: Record<string, { requests: readonly unknown[]; call: (api: AdminApi
     call: (api, r) => api.reading.read(r),
   },
   exportTree: {
-    requests: at.map((request, index) => ({ ...request, content: index > 0 })),
+    requests: at.map((request, index) => ({ ...request, content: index > 0, ranges: index > 1 })),
     call: (api, r) => api.reading.exportTree(r),
   },
   log: { requests: sample.LOG_REQUESTS, call: (api, r) => api.history.log(r) },
@@ -117,6 +117,44 @@ const calls: Record<string, { requests: readonly unknown[]; call: (api: AdminApi
     call: (api, r) => api.history.history(r),
   },
   diff: { requests: [{ path: sample.PATH, from: at[1]?.at, to: at[0]?.at }], call: (api, r) => api.history.diff(r) },
+  find: {
+    requests: [
+      { path: sample.APP_PATH, pattern: Buffer.from("*.env"), deletedOnly: false },
+      { path: sample.DELETED_PATH, pattern: Buffer.from([0xff]), deletedOnly: true },
+    ],
+    call: (api, r) => api.history.find(r),
+  },
+  addRepository: {
+    requests: [
+      { name: "main", location: { url: "/backup" }, keyFile: Buffer.from("key") },
+      {
+        name: "main",
+        location: { url: "s3://b/p", endpoint: "http://x", region: "r" },
+        keyFile: Buffer.from([0, 255]),
+        credentials: { accessKeyId: "a", secretAccessKey: "s", sessionToken: "t" },
+      },
+    ],
+    call: (api, r) => api.backups.addRepository(r),
+  },
+  removeRepository: { requests: [{ name: "main" }], call: (api, r) => api.backups.removeRepository(r) },
+  listRepositories: { requests: [undefined], call: (api) => api.backups.listRepositories() },
+  enableBackup: {
+    requests: [{ app, repository: "main", everyMs: 5000, onBacklog: "stop" }],
+    call: (api, r) => api.backups.enableBackup(r),
+  },
+  disableBackup: { requests: [{ app }], call: (api, r) => api.backups.disableBackup(r) },
+  backupNow: { requests: [{ app }], call: (api, r) => api.backups.backupNow(r) },
+  backupStatus: { requests: [{}, { app }], call: (api, r) => api.backups.backupStatus(r) },
+  setRetention: {
+    requests: [{ app, policy: sample.FORECAST.policy }],
+    call: (api, r) => api.retention.setRetention(r),
+  },
+  clearRetention: { requests: [{ app }], call: (api, r) => api.retention.clearRetention(r) },
+  planRetention: {
+    requests: [{ app }, { app, policy: sample.FORECAST.policy }],
+    call: (api, r) => api.retention.planRetention(r),
+  },
+  listRetention: { requests: [{}, { app }], call: (api, r) => api.retention.listRetention(r) },
   plan: { requests: sample.TASKS, call: (api, r) => api.restores.plan(r) },
   execute: { requests: sample.TASKS, call: (api, r) => api.restores.execute(r) },
   listRestores: { requests: [{ app, countMax: 5 }], call: (api, r) => api.restores.listRestores(r) },
@@ -131,7 +169,17 @@ async function outcome(answer: unknown): Promise<unknown> {
 
 describe("each method", () => {
   test("of the port is in the table", () => {
-    const roles = [fake.catalogue, fake.snapshots, fake.mounts, fake.reading, fake.history, fake.restores, fake.status];
+    const roles = [
+      fake.catalogue,
+      fake.snapshots,
+      fake.mounts,
+      fake.reading,
+      fake.history,
+      fake.restores,
+      fake.backups,
+      fake.retention,
+      fake.status,
+    ];
     const methods = roles.flatMap((role) => Object.keys(role));
     expect(Object.keys(calls).sort()).toEqual(methods.sort());
   });

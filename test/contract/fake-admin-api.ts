@@ -18,69 +18,74 @@ export class FakeAdminApi implements AdminApi {
   readonly calls: SeenCall[] = [];
   fail: unknown;
   stream: ((options: CallOptions | undefined) => AsyncIterable<unknown>) | undefined;
-  readonly catalogue: AdminApi["catalogue"];
-  readonly snapshots: AdminApi["snapshots"];
-  readonly mounts: AdminApi["mounts"];
-  readonly reading: AdminApi["reading"];
-  readonly history: AdminApi["history"];
-  readonly restores: AdminApi["restores"];
-  readonly status: AdminApi["status"];
 
-  constructor() {
-    const one = <R, T>(method: string, answer: T) => {
-      return async (request: R, options?: CallOptions): Promise<T> => this.#answer(method, request, options, answer);
-    };
-    const many = <R, T>(method: string, items: readonly T[]) => {
-      return (request: R, options?: CallOptions): AsyncIterable<T> => this.#stream(method, request, options, items);
-    };
-    const app = at(sample.APPS);
-    const share = at(sample.SHARES);
-    const snapshot = at(sample.SNAPSHOTS);
-    const mount = at(sample.MOUNTS);
-    this.catalogue = {
-      createApp: one("createApp", app),
-      listApps: many("listApps", [sample.APPS]),
-      updateApp: one("updateApp", app),
-      deleteApp: one("deleteApp", app),
-      undeleteApp: one("undeleteApp", app),
-      createShare: one("createShare", share),
-      listShares: many("listShares", [sample.SHARES]),
-      updateShare: one("updateShare", share),
-      deleteShare: one("deleteShare", share),
-      undeleteShare: one("undeleteShare", share),
-    };
-    this.snapshots = {
-      createSnapshot: one("createSnapshot", snapshot),
-      listSnapshots: many("listSnapshots", [sample.SNAPSHOTS]),
-      deleteSnapshot: one("deleteSnapshot", snapshot),
-    };
-    this.mounts = {
-      mount: one("mount", mount),
-      umount: one("umount", mount),
-      listMounts: (options) => this.#stream("listMounts", undefined, options, [sample.MOUNTS]),
-    };
-    this.reading = {
-      resolveMoment: one("resolveMoment", sample.RESOLVED),
-      resolve: one("resolve", sample.RESOLVED_PATH),
-      stat: one("stat", sample.STAT),
-      list: many("list", [[sample.ENTRY], [sample.ENTRY, sample.ENTRY]]),
-      read: many("read", [Buffer.from([0, 255]), Buffer.from("text")]),
-      exportTree: many("exportTree", sample.EXPORT_PAGES),
-    };
-    this.history = {
-      log: many("log", [sample.LOG_RECORDS]),
-      history: many("history", [sample.VERSIONS]),
-      diff: many("diff", [sample.DIFF_ENTRIES]),
-    };
-    this.restores = {
-      plan: many("plan", sample.PLAN),
-      execute: many("execute", sample.PROGRESS),
-      listRestores: one("listRestores", sample.RESTORES),
-    };
-    this.status = {
-      serviceStatus: async (options) => this.#answer("serviceStatus", undefined, options, sample.SERVICE_STATUS),
-      appStatus: many("appStatus", [sample.APP_STATUS]),
-    };
+  readonly catalogue: AdminApi["catalogue"] = {
+    createApp: this.#one("createApp", at(sample.APPS)),
+    listApps: this.#many("listApps", [sample.APPS]),
+    updateApp: this.#one("updateApp", at(sample.APPS)),
+    deleteApp: this.#one("deleteApp", at(sample.APPS)),
+    undeleteApp: this.#one("undeleteApp", at(sample.APPS)),
+    createShare: this.#one("createShare", at(sample.SHARES)),
+    listShares: this.#many("listShares", [sample.SHARES]),
+    updateShare: this.#one("updateShare", at(sample.SHARES)),
+    deleteShare: this.#one("deleteShare", at(sample.SHARES)),
+    undeleteShare: this.#one("undeleteShare", at(sample.SHARES)),
+  };
+  readonly snapshots: AdminApi["snapshots"] = {
+    createSnapshot: this.#one("createSnapshot", at(sample.SNAPSHOTS)),
+    listSnapshots: this.#many("listSnapshots", [sample.SNAPSHOTS]),
+    deleteSnapshot: this.#one("deleteSnapshot", at(sample.SNAPSHOTS)),
+  };
+  readonly mounts: AdminApi["mounts"] = {
+    mount: this.#one("mount", at(sample.MOUNTS)),
+    umount: this.#one("umount", at(sample.MOUNTS)),
+    listMounts: (options) => this.#stream("listMounts", undefined, options, [sample.MOUNTS]),
+  };
+  readonly reading: AdminApi["reading"] = {
+    resolveMoment: this.#one("resolveMoment", sample.RESOLVED),
+    resolve: this.#one("resolve", sample.RESOLVED_PATH),
+    stat: this.#one("stat", sample.STAT),
+    list: this.#many("list", [[sample.ENTRY], [sample.ENTRY, sample.ENTRY]]),
+    read: this.#many("read", [Buffer.from([0, 255]), Buffer.from("text")]),
+    exportTree: this.#many("exportTree", sample.EXPORT_PAGES),
+  };
+  readonly history: AdminApi["history"] = {
+    log: this.#many("log", [sample.LOG_RECORDS]),
+    history: this.#many("history", [sample.VERSIONS]),
+    diff: this.#many("diff", [sample.DIFF_ENTRIES]),
+    find: this.#many("find", [sample.FOUND_NAMES]),
+  };
+  readonly restores: AdminApi["restores"] = {
+    plan: this.#many("plan", sample.PLAN),
+    execute: this.#many("execute", sample.PROGRESS),
+    listRestores: this.#one("listRestores", sample.RESTORES),
+  };
+  readonly backups: AdminApi["backups"] = {
+    addRepository: this.#one("addRepository", at(sample.REPOSITORIES)),
+    removeRepository: this.#one("removeRepository", at(sample.REPOSITORIES)),
+    listRepositories: (options) => this.#stream("listRepositories", undefined, options, [sample.REPOSITORIES]),
+    enableBackup: this.#one("enableBackup", at(sample.BACKUPS)),
+    disableBackup: this.#one("disableBackup", at(sample.BACKUPS)),
+    backupNow: this.#many("backupNow", sample.BACKUP_PROGRESS),
+    backupStatus: this.#many("backupStatus", [sample.BACKUPS]),
+  };
+  readonly retention: AdminApi["retention"] = {
+    setRetention: this.#one("setRetention", at(sample.RETENTIONS)),
+    clearRetention: this.#one("clearRetention", at(sample.RETENTIONS)),
+    planRetention: this.#one("planRetention", sample.FORECAST),
+    listRetention: this.#many("listRetention", [sample.RETENTIONS]),
+  };
+  readonly status: AdminApi["status"] = {
+    serviceStatus: async (options) => this.#answer("serviceStatus", undefined, options, sample.SERVICE_STATUS),
+    appStatus: this.#many("appStatus", [sample.APP_STATUS]),
+  };
+
+  #one<R, T>(method: string, answer: T): (request: R, options?: CallOptions) => Promise<T> {
+    return async (request, options) => this.#answer(method, request, options, answer);
+  }
+
+  #many<R, T>(method: string, items: readonly T[]): (request: R, options?: CallOptions) => AsyncIterable<T> {
+    return (request, options) => this.#stream(method, request, options, items);
   }
 
   #answer<T>(method: string, request: unknown, options: CallOptions | undefined, answer: T): T {

@@ -169,6 +169,12 @@ function accessLists(behaviour: Behaviour): void {
     await share.setxattr(ino, ACL_ACCESS, encodeAcl(EXTENDED), { killSgid: true });
     expect((await share.stat(ino)).mode & 0o7777).toBe(0o771);
   });
+
+  behaviour("setting a default ACL leaves set-group-id, also when it is told to take it away", async (share) => {
+    const { ino } = await share.mkdir("d", share.root, { mode: 0o2755 });
+    await share.setxattr(ino, ACL_DEFAULT, encodeAcl(EXTENDED), { killSgid: true });
+    expect((await share.stat(ino)).mode & 0o7777).toBe(0o2755);
+  });
 }
 
 function wrongLists(behaviour: Behaviour): void {

@@ -63,6 +63,26 @@ export function parseBytes(option: string, text: string): bigint {
   return BigInt(match[1]) * unit;
 }
 
+const SPAN_UNITS_MS = new Map([
+  ["ms", 1],
+  ["s", 1000],
+  ["m", 60_000],
+  ["min", 60_000],
+  ["h", 3_600_000],
+]);
+
+/** A span of time in milliseconds ("500ms", "5s", "1m"; a bare number is seconds). Throws INVALID_ARGUMENT outside of the bounds. */
+export function parseSpan(option: string, text: string, bounds: { leastMs: number; mostMs: number }): number {
+  const match = /^(\d{1,9}(?:\.\d{1,3})?) ?([a-z]*)$/.exec(text);
+  const unitMs = SPAN_UNITS_MS.get(match?.[2] || "s");
+  const ms = Math.round(Number(match?.[1]) * (unitMs ?? Number.NaN));
+  if (ms >= bounds.leastMs && ms <= bounds.mostMs) return ms;
+  throw new TidemarkError(
+    "INVALID_ARGUMENT",
+    `${option} "${text}": expected a span from ${bounds.leastMs}ms to ${bounds.mostMs / 1000}s, as 500ms, 5s or 1m`,
+  );
+}
+
 /** The first item that `matches`; the rest is not asked for. */
 export async function first<T>(pages: Pages<T>, matches: (item: T) => boolean): Promise<T | undefined> {
   for await (const page of pages) {

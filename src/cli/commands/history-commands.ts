@@ -1,6 +1,6 @@
 import type { Command } from "commander";
-import type { DiffEntry, FileVersion, LogRecord, LogRequest } from "../../domain/admin-reading.ts";
-import { textFromBytes } from "../../domain/byte-text.ts";
+import type { DiffEntry, FileVersion, FoundName, LogRecord, LogRequest } from "../../domain/admin-reading.ts";
+import { bytesFromText, textFromBytes } from "../../domain/byte-text.ts";
 import { TidemarkError } from "../../domain/errors.ts";
 import { formatUtcTime, type MomentRef } from "../../domain/moment.ts";
 import { parseSharePath } from "../../domain/share-path.ts";
@@ -19,21 +19,22 @@ type LogOptions = {
   readonly follow?: boolean;
 };
 
-/** tidemark log, history and diff. */
-export function addHistoryCommands(program: Command, context: CommandContext): void {
-  body<LogOptions>(
-    program
-      .command("log <path>")
-      .description("the journal of an app, a share or a path: every change, with when and by whom")
-      .option("--path <path>", "only changes at or below this path inside the share")
-      .option("--since <moment>", "only changes after this moment")
-      .option("--until <moment>", "only changes up to this moment")
-      .option("--newest-first", "instead of oldest first")
-      .option("--limit <count>", "at most so many")
-      .option("--follow", "do not end: show changes as they happen"),
-    context,
-    log,
-  );
+/** tidemark log, history, diff and find. `follows`: there can be more to come. */
+export function addHistoryCommands(
+  program: Command,
+  context: CommandContext,
+  { follows }: { readonly follows: boolean },
+): void {
+  const logCommand = program
+    .command("log <path>")
+    .description("the journal of an app, a share or a path: every change, with when and by whom")
+    .option("--path <path>", "only changes at or below this path inside the share")
+    .option("--since <moment>", "only changes after this moment")
+    .option("--until <moment>", "only changes up to this moment")
+    .option("--newest-first", "instead of oldest first")
+    .option("--limit <count>", "at most so many");
+  if (follows) logCommand.option("--follow", "do not end: show changes as they happen");
+  body<LogOptions>(logCommand, context, log);
   body<{ since?: string; until?: string; limit?: string }>(
     program
       .command("history <path>")
@@ -53,6 +54,14 @@ export function addHistoryCommands(program: Command, context: CommandContext): v
     context,
     diff,
   );
+  body<{ deleted?: boolean }>(
+    program
+      .command("find <path> <pattern>")
+      .description("names over the whole history of an app or a share, e.g. '*.env': what is there, and what was")
+      .option("--deleted", "only what is gone"),
+    context,
+    find,
+  );
 }
 
 async function log(session: Session, [path]: readonly string[], options: LogOptions): Promise<undefined> {
@@ -67,7 +76,7 @@ async function log(session: Session, [path]: readonly string[], options: LogOpti
     ...(options.limit === undefined ? {} : { countMax: parseCount("--limit", options.limit, 1) }),
     follow: options.follow === true,
   };
-  const pages = (await session.api()).history.log(request, session.callOptions);
+  const pages = logPages(session, request);
   const columns: Column<LogRecord>[] = [
     { title: "LSN", align: "right", human: (record) => String(record.lsn) },
     { title: "TIME", human: (record) => session.time(record.time), plain: (record) => formatUtcTime(record.time) },
@@ -78,6 +87,37 @@ async function log(session: Session, [path]: readonly string[], options: LogOpti
   ];
   await session.output.list(columns, pages, { empty: "No changes." });
   return undefined;
+}
+
+/** A followed log without news goes on after so many restarts in a row; more are not what a restart is for. */
+const QUIET_RESTARTS_MAX = 10;
+
+/** The log; one that is followed goes on after a restart of the service, where it was. */
+async function* logPages(session: Session, request: LogRequest): AsyncGenerator<readonly LogRecord[]> {
+  let rest = request;
+  for (let restarts = 0; ; restarts += 1) {
+    try {
+      for await (const page of (await session.api()).history.log(rest, session.callOptions)) {
+        yield page;
+        rest = after(rest, page);
+        restarts = 0;
+      }
+      return;
+    } catch (error) {
+      const gone = error instanceof TidemarkError && error.code === "UNAVAILABLE";
+      if (!request.follow || !gone || rest.countMax === 0 || restarts >= QUIET_RESTARTS_MAX) throw error;
+      await session.reconnect();
+    }
+  }
+}
+
+/** What is left of a request when `page` has come. */
+function after(request: LogRequest, page: readonly LogRecord[]): LogRequest {
+  const last = page.at(-1);
+  if (last === undefined) return request;
+  const { countMax } = request;
+  const from: MomentRef = { kind: "lsn", lsn: last.lsn };
+  return { ...request, from, ...(countMax === undefined ? {} : { countMax: Math.max(0, countMax - page.length) }) };
 }
 
 /** `from` and `to` as typed, absent when they are. */
@@ -176,4 +216,39 @@ function diffSize({ before, after }: DiffEntry): string {
 function diffPath(entry: DiffEntry): string {
   const path = inShare(entry.share.name, entry.path);
   return entry.pathBefore === undefined ? path : `${inShare(entry.share.name, entry.pathBefore)} → ${path}`;
+}
+
+async function find(
+  session: Session,
+  [path, pattern]: readonly string[],
+  options: { deleted?: boolean },
+): Promise<undefined> {
+  const request = {
+    path: parseSharePath(needed(path)),
+    pattern: bytesFromText(needed(pattern)),
+    deletedOnly: options.deleted === true,
+  };
+  const pages = (await session.api()).history.find(request, session.callOptions);
+  const columns: Column<FoundName>[] = [
+    { title: "SINCE", human: ({ since }) => session.time(since.time), plain: ({ since }) => formatUtcTime(since.time) },
+    {
+      title: "UNTIL",
+      human: ({ until }) => (until === undefined ? "now" : session.time(until.time)),
+      plain: ({ until }) => (until === undefined ? "" : formatUtcTime(until.time)),
+    },
+    {
+      title: "LAST AT",
+      human: ({ until }) => (until === undefined ? "now" : `lsn:${until.lsn - 1}`),
+      style: ({ until }) => (until === undefined ? "green" : "red"),
+    },
+    {
+      title: "SIZE",
+      align: "right",
+      human: ({ attributes }) => formatBytes(attributes.size),
+      plain: ({ attributes }) => String(attributes.size),
+    },
+    { title: "PATH", human: (found) => inShare(found.share.name, found.path) },
+  ];
+  await session.output.list(columns, pages, { empty: "No such name, now or ever." });
+  return undefined;
 }

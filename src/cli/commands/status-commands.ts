@@ -5,6 +5,7 @@ import { formatBytes, formatCount, formatDuration, plural } from "../output/huma
 import type { Column } from "../output/output.ts";
 import type { Session } from "../session.ts";
 import { fullName } from "./app-commands.ts";
+import { backupColumns } from "./backup-commands.ts";
 import { mountColumns } from "./mount-commands.ts";
 
 /** tidemark status. */
@@ -30,7 +31,8 @@ async function statusJson(session: Session, withDeleted: boolean): Promise<void>
   const service = await api.status.serviceStatus(session.callOptions);
   const apps = await all(api.status.appStatus({ withDeleted }, session.callOptions));
   const mounts = await all(api.mounts.listMounts(session.callOptions));
-  await session.output.value({ service, apps, mounts });
+  const backups = await all(api.backups.backupStatus({}, session.callOptions));
+  await session.output.value({ service, apps, mounts, backups });
 }
 
 async function all<T>(pages: AsyncIterable<readonly T[]>): Promise<T[]> {
@@ -46,15 +48,58 @@ async function statusText(session: Session, withDeleted: boolean): Promise<void>
   for (const line of serviceLines(session, service)) await output.line(line);
   await output.line("");
   const apps = api.status.appStatus({ withDeleted }, session.callOptions);
-  await output.table(appColumns(), apps, { empty: "No apps yet. Make one: tidemark app create NAME" });
+  const archived: AppStatus[] = [];
+  await output.table(appColumns(), notingArchived(apps, archived), {
+    empty: "No apps yet. Make one: tidemark app create NAME",
+  });
+  for (const status of archived) for (const line of archiveLines(session, status)) await output.line(line);
   await output.line("");
   await output.table(mountColumns(session), api.mounts.listMounts(session.callOptions), {
     empty: "Nothing is mounted.",
+  });
+  await output.line("");
+  await output.table(backupColumns(session), api.backups.backupStatus({}, session.callOptions), {
+    empty: "Nothing is backed up. Begin: tidemark repo init ADDRESS",
   });
   for (const alarm of service.alarms) {
     const where = alarm.app === "" ? "" : ` ${alarm.app}:`;
     await output.line(output.style("red", `ALARM ${session.time(alarm.time)} ${alarm.code}${where} ${alarm.message}`));
   }
+}
+
+/** Passes the apps on, and notes those that are partly in a repository. */
+async function* notingArchived(
+  pages: AsyncIterable<readonly AppStatus[]>,
+  archived: AppStatus[],
+): AsyncGenerator<readonly AppStatus[]> {
+  for await (const page of pages) {
+    for (const status of page) if (status.archive !== undefined && archived.length < LINES_MAX) archived.push(status);
+    yield page;
+  }
+}
+
+/** As many apps as one looks at. */
+const LINES_MAX = 100;
+
+function archiveLines(session: Session, { app, archive }: AppStatus): string[] {
+  if (archive === undefined) return [];
+  const { description, lastLsn, isHydrated, bytesDone, damagedBytes, waitsFor } = archive;
+  const name = fullName(app);
+  const records = `records up to lsn:${lastLsn} are only in ${description}`;
+  const lines = [
+    isHydrated
+      ? `${name}: recovered; ${records}`
+      : `${name}: recovered; its data are being brought in, ${formatBytes(bytesDone)} so far, and read from there until then; ${records}`,
+  ];
+  if (waitsFor !== undefined) lines.push(session.output.style("yellow", `${name}: waits to go on: ${waitsFor}`));
+  if (damagedBytes > 0n)
+    lines.push(
+      session.output.style(
+        "red",
+        `${name}: ${formatBytes(damagedBytes)} are damaged in ${description}: reading them is EIO`,
+      ),
+    );
+  return lines;
 }
 
 function serviceLines(session: Session, service: ServiceStatus): string[] {

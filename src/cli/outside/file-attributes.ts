@@ -1,4 +1,4 @@
-import { chmodSync, lchownSync } from "node:fs";
+import { chmodSync, closeSync, constants, lchownSync, openSync } from "node:fs";
 import type { ExportItem } from "../../domain/admin-reading.ts";
 import { textFromBytes } from "../../domain/byte-text.ts";
 import { isSymlink, S_ISGID, S_ISUID } from "../../domain/inode.ts";
@@ -31,7 +31,7 @@ export function applyAttributes(context: AttributeContext, path: Buffer, entry: 
     if (lost !== 0)
       shortfalls.add({ path: entry.path, part: "mode", reason: "set-id bits are left out, as the owner is another" });
     removeInheritedAcls(context, path, entry);
-    shortfalls.attempt(entry.path, "mode", () => chmodSync(path, (attributes.mode & 0o7777) - lost));
+    shortfalls.attempt(entry.path, "mode", () => chmodNoFollow(path, (attributes.mode & 0o7777) - lost));
   }
   for (const { name, value } of xattrs) {
     try {
@@ -41,6 +41,19 @@ export function applyAttributes(context: AttributeContext, path: Buffer, entry: 
     }
   }
   shortfalls.attempt(entry.path, "times", () => native.setTimes(path, attributes));
+}
+
+/** fcntl.h: the file itself, whatever its type, without opening it; with O_NOFOLLOW also a symbolic link itself. Node.js has no name for it. */
+const O_PATH = 0o10000000;
+
+/** chmod(2) follows a symbolic link, which somebody may put in the file's place in that moment: then this fails instead. */
+function chmodNoFollow(path: Buffer, mode: number): void {
+  const fd = openSync(path, O_PATH | constants.O_NOFOLLOW);
+  try {
+    chmodSync(`/proc/self/fd/${fd}`, mode);
+  } finally {
+    closeSync(fd);
+  }
 }
 
 /** Answers whether the file has its owner and group now. Without root that is no shortfall of each file: it is said once, beforehand. */

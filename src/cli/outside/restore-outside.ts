@@ -1,7 +1,6 @@
 import { lstatSync, readdirSync } from "node:fs";
 import { dirname } from "node:path";
 import type { ReadRequestAt } from "../../domain/admin-reading.ts";
-import { textFromBytes } from "../../domain/byte-text.ts";
 import { TidemarkError } from "../../domain/errors.ts";
 import { isDirectory, isRegular } from "../../domain/inode.ts";
 import type { MomentRef, ResolvedMoment } from "../../domain/moment.ts";
@@ -14,6 +13,7 @@ import { ProgressBar } from "../output/progress-bar.ts";
 import type { Session } from "../session.ts";
 import { nativeFiles } from "./native-files.ts";
 import { Shortfalls } from "./shortfalls.ts";
+import { showShortfalls } from "./show-shortfalls.ts";
 import { TreeWriter } from "./tree-writer.ts";
 
 export type OutsideTask = {
@@ -208,11 +208,5 @@ async function showResult(
   }
   const sum = fileCounts.files + fileCounts.directories + fileCounts.others + fileCounts.links;
   await output.line(`Restored ${plural(sum, "name")} and ${formatBytes(contentBytes)} to ${task.target}.`);
-  if (shortfalls.count === 0) return;
-  output.note(output.style("yellow", `${plural(shortfalls.count, "thing")} could not be restored:`));
-  for (const { path, part, reason } of shortfalls.listed) {
-    output.note(`  ${path.length === 0 ? "." : textFromBytes(path)}: ${part}: ${reason}`);
-  }
-  if (shortfalls.count > shortfalls.listed.length)
-    output.note(`  ... and ${formatCount(shortfalls.count - shortfalls.listed.length)} more`);
+  showShortfalls(output, shortfalls, "restored");
 }

@@ -58,7 +58,7 @@ export class TreeWriter {
   accept(item: ExportItem): void {
     if (item.kind === "entry") this.#acceptEntry(item);
     else if (item.kind === "data") this.#acceptData(item);
-    else this.#acceptEnd(item);
+    else if (item.kind === "end") this.#acceptEnd(item);
   }
 
   /** After the last item: finishes the directories. */

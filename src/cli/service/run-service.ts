@@ -1,6 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { existsSync, statfsSync } from "node:fs";
 import path from "node:path";
+import type { Hydrations } from "../../backup/hydrations.ts";
+import { present } from "../../base/assert.ts";
 import type { Clock } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
 import { SystemTimers } from "../../base/timers.ts";
@@ -25,8 +27,11 @@ import { limitsForDisk } from "../../meta/space/disk-limits.ts";
 import { SpaceKeeper } from "../../meta/space/space-keeper.ts";
 import { ADMIN_SOCKET_NAME, AdminServer } from "../../rpc/admin-server.ts";
 import { AlarmLog } from "./alarms.ts";
+import type { Backups } from "./backups.ts";
+import { archives, composeBackups, composeHydrations } from "./compose-backups.ts";
 import type { MountHost } from "./mount-host.ts";
 import { Mounts } from "./mounts.ts";
+import { Retentions } from "./retentions.ts";
 import { SeenRestores } from "./seen-restores.ts";
 import { Status } from "./status.ts";
 
@@ -39,6 +44,8 @@ export type RunServiceOptions = {
   /** Makes the host of mounts. */
   readonly host: MountHost;
   readonly supervisor: () => SupervisorStatus;
+  /** Variables such as AWS_ACCESS_KEY_ID: where credentials of S3 are looked for that a repository has not. */
+  readonly environment: Readonly<Record<string, string | undefined>>;
 };
 
 /** How long the process before may take to end, when the supervisor has started this one in its place. */
@@ -64,13 +71,7 @@ export async function runService(options: RunServiceOptions): Promise<RunningSer
     for (const close of closers.reverse()) await close();
   };
   try {
-    const folder = await DataFolder.open({
-      path: options.dataFolder,
-      clock,
-      log,
-      lockWaitMs: options.supervisor().restartCount > 0 ? LOCK_WAIT_MS : LOCK_WAIT_FIRST_MS,
-      timers: new SystemTimers(),
-    });
+    const folder = await openFolder(options, log);
     closers.push(() => folder.close());
     const limits = limitsForDisk(totalBytesOf(folder.path));
     const reserve = new SpaceReserve({ folder: folder.path, bytes: limits.reserveBytes, clock, log });
@@ -78,24 +79,31 @@ export async function runService(options: RunServiceOptions): Promise<RunningSer
     closers.push(() => kv.close());
     const pool = new ApplyWorkerPool(kv);
     closers.push(() => pool.close());
-    const newId = (): string => randomBytes(16).toString("hex");
     reserve.take();
-    const space: { keeper?: SpaceKeeper } = {};
+    const late: { keeper?: SpaceKeeper; backups?: Backups } = {};
     const service = await MetadataService.open({
       folder: folder.path,
       kv,
       clock,
       log,
-      newId,
+      newId: () => randomBytes(16).toString("hex"),
       backend: (app) => pool.backend(app),
+      archiveOf: archives({ ...options, folder, kv, log }),
       journalLimits: { segmentBytesMax: limits.segmentBytesMax },
       reserve,
-      onNoSpace: () => space.keeper?.kick(),
-      makeRoom: async () => (await space.keeper?.makeRoom()) ?? false,
+      onNoSpace: () => late.keeper?.kick(),
+      refusal: (appId) => late.backups?.refusalOf(appId),
+      makeRoom: async () => (await late.keeper?.makeRoom()) ?? false,
     });
     closers.push(() => service.close());
-    const keeper = spaceKeeper({ ...options, reserve }, service, log);
-    space.keeper = keeper;
+    const hydrations = composeHydrations({ ...options, folder, service, log });
+    closers.push(() => hydrations.stop());
+    const { reserveBytes } = limits;
+    const shipping = await composeBackups({ ...options, folder, service, kv, reserveBytes, log });
+    const { backups } = shipping;
+    closers.push(() => shipping.stop());
+    const { keeper, retentions } = spaceKeeper({ ...options, reserve, backups }, service, log);
+    Object.assign(late, { keeper, backups });
     closers.push(() => keeper.stop());
     const notifier = new Notifier(options.host.notificationWriter());
     closers.push(() => notifier.close());
@@ -104,21 +112,32 @@ export async function runService(options: RunServiceOptions): Promise<RunningSer
     closers.push(() => mounts.stop());
     await mounts.start();
     keeper.start();
-    const { api, restores } = adminApi({ options, service, mounts, log, folder, keeper, reserve });
+    shipping.start();
+    hydrations.start();
+    const parts = { options, service, mounts, log, folder, keeper, reserve, backups, retentions, hydrations };
+    const { api, restores } = adminApi(parts);
     closers.push(() => restores.close());
     for (const app of service.openApps()) resume(restores, app, log);
-    const socketPath = path.join(folder.path, ADMIN_SOCKET_NAME);
-    const onDefect = (defect: unknown): void => {
-      const cause = defect instanceof Error ? defect.cause : undefined;
-      log.error("an admin call failed by a defect", { error: defect, cause });
-    };
-    const server = await AdminServer.listen({ api, socketPath, onDefect });
+    const server = await listen(api, folder, log);
     closers.push(() => server.close({ graceMs: ADMIN_GRACE_MS }));
     return { stop: closeAll };
   } catch (error) {
     await closeAll();
     throw error;
   }
+}
+
+function openFolder({ dataFolder, clock, supervisor }: RunServiceOptions, log: Log): Promise<DataFolder> {
+  const lockWaitMs = supervisor().restartCount > 0 ? LOCK_WAIT_MS : LOCK_WAIT_FIRST_MS;
+  return DataFolder.open({ path: dataFolder, clock, log, lockWaitMs, timers: new SystemTimers() });
+}
+
+function listen(api: AdminApi, folder: DataFolder, log: Log): Promise<AdminServer> {
+  const onDefect = (defect: unknown): void => {
+    const cause = defect instanceof Error ? defect.cause : undefined;
+    log.error("an admin call failed by a defect", { error: defect, cause });
+  };
+  return AdminServer.listen({ api, socketPath: path.join(folder.path, ADMIN_SOCKET_NAME), onDefect });
 }
 
 /** RocksDB writes files of its own to open: where a full disk has no room for them, the reserve is given up. */
@@ -151,27 +170,39 @@ type Parts = {
   readonly folder: DataFolder;
   readonly keeper: SpaceKeeper;
   readonly reserve: SpaceReserve;
+  readonly backups: Backups;
+  readonly retentions: Retentions;
+  readonly hydrations: Hydrations;
 };
 
 function spaceKeeper(
-  options: RunServiceOptions & { readonly reserve: SpaceReserve },
+  options: RunServiceOptions & {
+    readonly reserve: SpaceReserve;
+    readonly backups: Backups;
+  },
   service: MetadataService,
   log: Log,
-): SpaceKeeper {
-  const { historyBytesMax } = options;
-  return new SpaceKeeper({
+): { readonly keeper: SpaceKeeper; readonly retentions: Retentions } {
+  const { historyBytesMax, clock } = options;
+  const late: { keeper?: SpaceKeeper } = {};
+  const retentions = new Retentions({ service, keeper: () => present(late.keeper, "the space keeper"), clock, log });
+  const keeper = new SpaceKeeper({
     apps: () => service.openApps(),
     diskSpace: () => service.diskSpaceNow(),
     reserve: options.reserve,
-    clock: options.clock,
+    floorMax: (app) => options.backups.floorOf(app),
+    retention: { policyOf: (app) => retentions.policyOf(app), now: () => retentions.now() },
+    clock,
     timers: new SystemTimers(),
     turns: new SystemTurns(),
     log,
     ...(historyBytesMax === undefined ? {} : { historyBytesMax }),
   });
+  late.keeper = keeper;
+  return { keeper, retentions };
 }
 
-function adminApi({ options, service, mounts, log, folder, keeper, reserve }: Parts): {
+function adminApi({ options, service, mounts, log, folder, keeper, reserve, backups, retentions, hydrations }: Parts): {
   readonly api: AdminApi;
   readonly restores: Restores;
 } {
@@ -182,7 +213,10 @@ function adminApi({ options, service, mounts, log, folder, keeper, reserve }: Pa
   };
   const floor = (app: OpenApp) => app.core.moments.floor;
   const parts = { apps, clock, log, turns: new SystemTurns(), floor };
-  const catalogue = new CatalogueAdmin(service, mounts);
+  const catalogue = new CatalogueAdmin(service, {
+    shareMounted: (appId, shareId) => mounts.shareMounted(appId, shareId),
+    appChanged: (appId) => backups.renamed(appId),
+  });
   const restores = new Restores({
     ...parts,
     newId: () => service.newId(),
@@ -200,6 +234,7 @@ function adminApi({ options, service, mounts, log, folder, keeper, reserve }: Pa
     reserveBytes: () => (reserve.held ? BigInt(limitsForDisk(service.diskSpace().totalBytes).reserveBytes) : 0n),
     historyBytesMax: () => keeper.historyBytesMax,
     space: (app) => keeper.status(app),
+    archive: (id) => hydrations.status(id),
   });
   const api = {
     catalogue,
@@ -208,6 +243,8 @@ function adminApi({ options, service, mounts, log, folder, keeper, reserve }: Pa
     reading: new Reading(parts),
     history: new History(parts),
     restores: new SeenRestores(restores, mounts),
+    backups,
+    retention: retentions,
     status,
   };
   return { api, restores };

@@ -2,6 +2,8 @@ import type { Timestamp } from "../../base/clock.ts";
 import { PAGE_ITEMS_MAX } from "../../domain/admin-call.ts";
 import type { AppInfo, CatalogueApi } from "../../domain/admin-catalogue.ts";
 import type { AppStatus, ServiceStatus, StatusApi, SupervisorStatus } from "../../domain/admin-status.ts";
+import type { AppId } from "../../domain/ids.ts";
+import { formatAppRef } from "../../domain/share-path.ts";
 import type { OpenApp } from "../../meta/open-app.ts";
 import type { MetadataService } from "../../meta/service.ts";
 import type { AlarmLog } from "./alarms.ts";
@@ -24,6 +26,7 @@ export type StatusParts = {
     readonly reclaimableBytes: bigint;
     readonly oldest?: AppStatus["oldest"];
   };
+  readonly archive: (id: AppId) => AppStatus["archive"];
 };
 
 /** What `tidemark status` shows, from counters that are there anyway: it reads nothing and walks nothing. */
@@ -57,7 +60,7 @@ export class Status implements StatusApi {
       disk: { ...service.diskSpace(), reserveBytes: reserveBytes() },
       historyBytesMax: historyBytesMax(),
       memoryBytes: BigInt(process.memoryUsage.rss()),
-      alarms: alarms.alarms,
+      alarms: alarms.alarms.map((alarm) => ({ ...alarm, app: this.#appName(alarm.app) })),
     };
   }
 
@@ -77,10 +80,17 @@ export class Status implements StatusApi {
     if (page.length > 0) yield page;
   }
 
+  /** What the app of an alarm is called now; the system's own has no name. */
+  #appName(id: string): string {
+    const row = this.#parts.service.catalogue.app(id as AppId);
+    return row === undefined ? id : formatAppRef({ namespace: row.namespace, name: row.name });
+  }
+
   #app(info: AppInfo, app: OpenApp): AppStatus {
     const { core, journal, store, engine } = app;
     const segments = journal.segments();
     const { oldest, ...space } = this.#parts.space(app);
+    const archive = this.#parts.archive(app.id);
     return {
       app: info,
       lastLsn: core.lastLsn,
@@ -95,6 +105,7 @@ export class Status implements StatusApi {
       stallCount: engine.stallCount,
       stallMs: Math.round(engine.stallMs),
       journalState: journal.failed ? "failed" : "open",
+      ...(archive === undefined ? {} : { archive }),
     };
   }
 }

@@ -1,5 +1,12 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { DiffChange, DiffEntry, FileVersion, LogRecord, LogRequest } from "../../domain/admin-reading.ts";
+import type {
+  DiffChange,
+  DiffEntry,
+  FileVersion,
+  FoundName,
+  LogRecord,
+  LogRequest,
+} from "../../domain/admin-reading.ts";
 import { inodeId } from "../../domain/ids.ts";
 import * as pb from "../gen/tidemark/v1/history_pb.ts";
 import {
@@ -141,4 +148,19 @@ export function toDiffEntry(entry: DiffEntry): MessageInitShape<typeof pb.DiffEn
     after: maybe(after, toAttributes),
     changes: [...changes],
   };
+}
+
+export function fromFoundName(message: pb.FoundName): FoundName {
+  return defined({
+    share: fromShareName(message.share),
+    path: buffer(message.path),
+    attributes: fromAttributes(message.attributes),
+    since: fromPosition(message.since),
+    until: maybe(message.until, fromPosition),
+  });
+}
+
+export function toFoundName(found: FoundName): MessageInitShape<typeof pb.FoundNameSchema> {
+  const { attributes, since, until, ...same } = found;
+  return { ...same, attributes: toAttributes(attributes), since: toPosition(since), until: maybe(until, toPosition) };
 }

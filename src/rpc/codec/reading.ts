@@ -34,6 +34,13 @@ export function toReadAt(request: ReadRequestAt) {
   return { path: toSharePath(request.path), at: toMoment(request.at) };
 }
 
+export function fromExportRequest(message: pb.ExportTreeRequest): ReadRequestAt & {
+  content: boolean;
+  ranges: boolean;
+} {
+  return { ...fromReadAt(message), content: message.content, ranges: message.ranges };
+}
+
 export function fromResolvedPath(message: pb.ResolveResponse): ResolvedPath {
   return {
     appId: fromAppId(message.appId),
@@ -89,6 +96,8 @@ export function fromExportItem({ item }: pb.ExportItem): ExportItem {
     }
     case "data":
       return { kind: "data", offset: item.value.offset, bytes: buffer(item.value.content) };
+    case "ranges":
+      return { kind: "ranges", ranges: item.value.ranges.map(({ offset, length }) => ({ offset, length })) };
     case "end":
       return defined({ kind: "end" as const, complete: item.value.complete, message: item.value.message });
     case undefined:
@@ -112,6 +121,8 @@ export function toExportItem(item: ExportItem): MessageInitShape<typeof pb.Expor
     }
     case "data":
       return { item: { case: "data", value: { offset: item.offset, content: item.bytes } } };
+    case "ranges":
+      return { item: { case: "ranges", value: { ranges: [...item.ranges] } } };
     case "end":
       return { item: { case: "end", value: { complete: item.complete, message: item.message } } };
   }

@@ -1,5 +1,5 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { AppStatus, ServiceStatus } from "../../domain/admin-status.ts";
+import type { AppStatus, ArchiveStatus, ServiceStatus } from "../../domain/admin-status.ts";
 import * as pb from "../gen/tidemark/v1/status_pb.ts";
 import { fromApp, toApp } from "./catalogue.ts";
 import { fromLsn, fromPosition, fromTime, toPosition, toTime } from "./common.ts";
@@ -74,12 +74,20 @@ export function fromAppStatus(message: pb.AppStatus): AppStatus {
     stallCount: safeNumber(message.stallCount, "stall_count"),
     stallMs: safeNumber(message.stallMs, "stall_ms"),
     journalState: journalStates.from(message.journalState),
+    archive: maybe(message.archive, fromArchive),
   });
 }
 
+function fromArchive(message: pb.ArchiveStatus): ArchiveStatus {
+  const { description, hydrated, bytesDone, damagedBytes, waitsFor } = message;
+  const lastLsn = fromLsn(message.lastLsn, "archive.last_lsn");
+  return defined({ description, lastLsn, isHydrated: hydrated, bytesDone, damagedBytes, waitsFor });
+}
+
 export function toAppStatus(status: AppStatus): MessageInitShape<typeof pb.AppStatusSchema> {
-  const { app, lastLsn, durableLsn, appliedLsn, oldest, inodeCount, stallCount, stallMs, journalState, ...same } =
+  const { app, lastLsn, durableLsn, appliedLsn, oldest, inodeCount, stallCount, stallMs, journalState, ...rest } =
     status;
+  const { archive, ...same } = rest;
   return {
     ...same,
     app: toApp(app),
@@ -91,5 +99,10 @@ export function toAppStatus(status: AppStatus): MessageInitShape<typeof pb.AppSt
     stallCount: wide(stallCount),
     stallMs: wide(Math.round(stallMs)),
     journalState: journalStates.to(journalState),
+    archive: maybe(archive, ({ lastLsn: last, isHydrated, ...fields }) => ({
+      ...fields,
+      lastLsn: wide(last),
+      hydrated: isHydrated,
+    })),
   };
 }

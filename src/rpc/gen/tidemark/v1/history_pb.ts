@@ -14,7 +14,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file tidemark/v1/history.proto.
  */
 export const file_tidemark_v1_history: GenFile = /*@__PURE__*/
-  fileDesc("Chl0aWRlbWFyay92MS9oaXN0b3J5LnByb3RvEgt0aWRlbWFyay52MSLsAQoKTG9nUmVxdWVzdBIkCgRwYXRoGAEgASgLMhYudGlkZW1hcmsudjEuU2hhcmVQYXRoEiYKBGZyb20YAiABKAsyEy50aWRlbWFyay52MS5Nb21lbnRIAIgBARIkCgJ0bxgDIAEoCzITLnRpZGVtYXJrLnYxLk1vbWVudEgBiAEBEiQKBW9yZGVyGAQgASgOMhUudGlkZW1hcmsudjEuTG9nT3JkZXISFgoJY291bnRfbWF4GAUgASgNSAKIAQESDgoGZm9sbG93GAYgASgIQgcKBV9mcm9tQgUKA190b0IMCgpfY291bnRfbWF4IjYKC0xvZ1Jlc3BvbnNlEicKB3JlY29yZHMYASADKAsyFi50aWRlbWFyay52MS5Mb2dSZWNvcmQihgIKCUxvZ1JlY29yZBILCgNsc24YASABKAQSHwoEdGltZRgCIAEoCzIRLnRpZGVtYXJrLnYxLlRpbWUSCgoCb3AYAyABKAkSKgoFc2hhcmUYBCABKAsyFi50aWRlbWFyay52MS5TaGFyZU5hbWVIAIgBARIMCgRwYXRoGAUgASgMEhUKCG5ld19wYXRoGAYgASgMSAGIAQESCwoDaW5vGAcgASgEEiEKBWFjdG9yGAggASgLMhIudGlkZW1hcmsudjEuQWN0b3ISJwoHZGV0YWlscxgJIAMoCzIWLnRpZGVtYXJrLnYxLkxvZ0RldGFpbEIICgZfc2hhcmVCCwoJX25ld19wYXRoIkAKCUxvZ0RldGFpbBIMCgRuYW1lGAEgASgJEiUKBXZhbHVlGAIgASgLMhYudGlkZW1hcmsudjEuRGF0YVZhbHVlIroBCg5IaXN0b3J5UmVxdWVzdBIkCgRwYXRoGAEgASgLMhYudGlkZW1hcmsudjEuU2hhcmVQYXRoEiYKBGZyb20YAiABKAsyEy50aWRlbWFyay52MS5Nb21lbnRIAIgBARIkCgJ0bxgDIAEoCzITLnRpZGVtYXJrLnYxLk1vbWVudEgBiAEBEhYKCWNvdW50X21heBgEIAEoDUgCiAEBQgcKBV9mcm9tQgUKA190b0IMCgpfY291bnRfbWF4Ij0KD0hpc3RvcnlSZXNwb25zZRIqCgh2ZXJzaW9ucxgBIAMoCzIYLnRpZGVtYXJrLnYxLkZpbGVWZXJzaW9uIpUCCgtGaWxlVmVyc2lvbhIqCgVzaW5jZRgBIAEoCzIbLnRpZGVtYXJrLnYxLlJlY29yZFBvc2l0aW9uEi8KBXVudGlsGAIgASgLMhsudGlkZW1hcmsudjEuUmVjb3JkUG9zaXRpb25IAIgBARIKCgJvcBgDIAEoCRIUCgxyZWNvcmRfY291bnQYBCABKA0SCwoDaW5vGAUgASgEEgwKBHBhdGgYBiABKAwSLwoKYXR0cmlidXRlcxgHIAEoCzIbLnRpZGVtYXJrLnYxLkZpbGVBdHRyaWJ1dGVzEiEKBWFjdG9yGAggASgLMhIudGlkZW1hcmsudjEuQWN0b3ISDgoGYWJzZW50GAkgASgIQggKBl91bnRpbCJ3CgtEaWZmUmVxdWVzdBIkCgRwYXRoGAEgASgLMhYudGlkZW1hcmsudjEuU2hhcmVQYXRoEiEKBGZyb20YAiABKAsyEy50aWRlbWFyay52MS5Nb21lbnQSHwoCdG8YAyABKAsyEy50aWRlbWFyay52MS5Nb21lbnQiNwoMRGlmZlJlc3BvbnNlEicKB2VudHJpZXMYASADKAsyFi50aWRlbWFyay52MS5EaWZmRW50cnkimAIKCURpZmZFbnRyeRIjCgRraW5kGAEgASgOMhUudGlkZW1hcmsudjEuRGlmZktpbmQSJQoFc2hhcmUYAiABKAsyFi50aWRlbWFyay52MS5TaGFyZU5hbWUSDAoEcGF0aBgDIAEoDBIYCgtwYXRoX2JlZm9yZRgEIAEoDEgAiAEBEjAKBmJlZm9yZRgFIAEoCzIbLnRpZGVtYXJrLnYxLkZpbGVBdHRyaWJ1dGVzSAGIAQESLwoFYWZ0ZXIYBiABKAsyGy50aWRlbWFyay52MS5GaWxlQXR0cmlidXRlc0gCiAEBEg8KB2NoYW5nZXMYByADKAlCDgoMX3BhdGhfYmVmb3JlQgkKB19iZWZvcmVCCAoGX2FmdGVyKl0KCExvZ09yZGVyEhkKFUxPR19PUkRFUl9VTlNQRUNJRklFRBAAEhoKFkxPR19PUkRFUl9PTERFU1RfRklSU1QQARIaChZMT0dfT1JERVJfTkVXRVNUX0ZJUlNUEAIqfQoIRGlmZktpbmQSGQoVRElGRl9LSU5EX1VOU1BFQ0lGSUVEEAASEwoPRElGRl9LSU5EX0FEREVEEAESFQoRRElGRl9LSU5EX1JFTU9WRUQQAhIVChFESUZGX0tJTkRfQ0hBTkdFRBADEhMKD0RJRkZfS0lORF9NT1ZFRBAEMtMBCg5IaXN0b3J5U2VydmljZRI6CgNMb2cSFy50aWRlbWFyay52MS5Mb2dSZXF1ZXN0GhgudGlkZW1hcmsudjEuTG9nUmVzcG9uc2UwARJGCgdIaXN0b3J5EhsudGlkZW1hcmsudjEuSGlzdG9yeVJlcXVlc3QaHC50aWRlbWFyay52MS5IaXN0b3J5UmVzcG9uc2UwARI9CgREaWZmEhgudGlkZW1hcmsudjEuRGlmZlJlcXVlc3QaGS50aWRlbWFyay52MS5EaWZmUmVzcG9uc2UwAWIGcHJvdG8z", [file_tidemark_v1_common]);
+  fileDesc("Chl0aWRlbWFyay92MS9oaXN0b3J5LnByb3RvEgt0aWRlbWFyay52MSLsAQoKTG9nUmVxdWVzdBIkCgRwYXRoGAEgASgLMhYudGlkZW1hcmsudjEuU2hhcmVQYXRoEiYKBGZyb20YAiABKAsyEy50aWRlbWFyay52MS5Nb21lbnRIAIgBARIkCgJ0bxgDIAEoCzITLnRpZGVtYXJrLnYxLk1vbWVudEgBiAEBEiQKBW9yZGVyGAQgASgOMhUudGlkZW1hcmsudjEuTG9nT3JkZXISFgoJY291bnRfbWF4GAUgASgNSAKIAQESDgoGZm9sbG93GAYgASgIQgcKBV9mcm9tQgUKA190b0IMCgpfY291bnRfbWF4IjYKC0xvZ1Jlc3BvbnNlEicKB3JlY29yZHMYASADKAsyFi50aWRlbWFyay52MS5Mb2dSZWNvcmQihgIKCUxvZ1JlY29yZBILCgNsc24YASABKAQSHwoEdGltZRgCIAEoCzIRLnRpZGVtYXJrLnYxLlRpbWUSCgoCb3AYAyABKAkSKgoFc2hhcmUYBCABKAsyFi50aWRlbWFyay52MS5TaGFyZU5hbWVIAIgBARIMCgRwYXRoGAUgASgMEhUKCG5ld19wYXRoGAYgASgMSAGIAQESCwoDaW5vGAcgASgEEiEKBWFjdG9yGAggASgLMhIudGlkZW1hcmsudjEuQWN0b3ISJwoHZGV0YWlscxgJIAMoCzIWLnRpZGVtYXJrLnYxLkxvZ0RldGFpbEIICgZfc2hhcmVCCwoJX25ld19wYXRoIkAKCUxvZ0RldGFpbBIMCgRuYW1lGAEgASgJEiUKBXZhbHVlGAIgASgLMhYudGlkZW1hcmsudjEuRGF0YVZhbHVlIroBCg5IaXN0b3J5UmVxdWVzdBIkCgRwYXRoGAEgASgLMhYudGlkZW1hcmsudjEuU2hhcmVQYXRoEiYKBGZyb20YAiABKAsyEy50aWRlbWFyay52MS5Nb21lbnRIAIgBARIkCgJ0bxgDIAEoCzITLnRpZGVtYXJrLnYxLk1vbWVudEgBiAEBEhYKCWNvdW50X21heBgEIAEoDUgCiAEBQgcKBV9mcm9tQgUKA190b0IMCgpfY291bnRfbWF4Ij0KD0hpc3RvcnlSZXNwb25zZRIqCgh2ZXJzaW9ucxgBIAMoCzIYLnRpZGVtYXJrLnYxLkZpbGVWZXJzaW9uIpUCCgtGaWxlVmVyc2lvbhIqCgVzaW5jZRgBIAEoCzIbLnRpZGVtYXJrLnYxLlJlY29yZFBvc2l0aW9uEi8KBXVudGlsGAIgASgLMhsudGlkZW1hcmsudjEuUmVjb3JkUG9zaXRpb25IAIgBARIKCgJvcBgDIAEoCRIUCgxyZWNvcmRfY291bnQYBCABKA0SCwoDaW5vGAUgASgEEgwKBHBhdGgYBiABKAwSLwoKYXR0cmlidXRlcxgHIAEoCzIbLnRpZGVtYXJrLnYxLkZpbGVBdHRyaWJ1dGVzEiEKBWFjdG9yGAggASgLMhIudGlkZW1hcmsudjEuQWN0b3ISDgoGYWJzZW50GAkgASgIQggKBl91bnRpbCJ3CgtEaWZmUmVxdWVzdBIkCgRwYXRoGAEgASgLMhYudGlkZW1hcmsudjEuU2hhcmVQYXRoEiEKBGZyb20YAiABKAsyEy50aWRlbWFyay52MS5Nb21lbnQSHwoCdG8YAyABKAsyEy50aWRlbWFyay52MS5Nb21lbnQiNwoMRGlmZlJlc3BvbnNlEicKB2VudHJpZXMYASADKAsyFi50aWRlbWFyay52MS5EaWZmRW50cnkimAIKCURpZmZFbnRyeRIjCgRraW5kGAEgASgOMhUudGlkZW1hcmsudjEuRGlmZktpbmQSJQoFc2hhcmUYAiABKAsyFi50aWRlbWFyay52MS5TaGFyZU5hbWUSDAoEcGF0aBgDIAEoDBIYCgtwYXRoX2JlZm9yZRgEIAEoDEgAiAEBEjAKBmJlZm9yZRgFIAEoCzIbLnRpZGVtYXJrLnYxLkZpbGVBdHRyaWJ1dGVzSAGIAQESLwoFYWZ0ZXIYBiABKAsyGy50aWRlbWFyay52MS5GaWxlQXR0cmlidXRlc0gCiAEBEg8KB2NoYW5nZXMYByADKAlCDgoMX3BhdGhfYmVmb3JlQgkKB19iZWZvcmVCCAoGX2FmdGVyIloKC0ZpbmRSZXF1ZXN0EiQKBHBhdGgYASABKAsyFi50aWRlbWFyay52MS5TaGFyZVBhdGgSDwoHcGF0dGVybhgCIAEoDBIUCgxkZWxldGVkX29ubHkYAyABKAgiNQoMRmluZFJlc3BvbnNlEiUKBW5hbWVzGAEgAygLMhYudGlkZW1hcmsudjEuRm91bmROYW1lItgBCglGb3VuZE5hbWUSJQoFc2hhcmUYASABKAsyFi50aWRlbWFyay52MS5TaGFyZU5hbWUSDAoEcGF0aBgCIAEoDBIvCgphdHRyaWJ1dGVzGAMgASgLMhsudGlkZW1hcmsudjEuRmlsZUF0dHJpYnV0ZXMSKgoFc2luY2UYBCABKAsyGy50aWRlbWFyay52MS5SZWNvcmRQb3NpdGlvbhIvCgV1bnRpbBgFIAEoCzIbLnRpZGVtYXJrLnYxLlJlY29yZFBvc2l0aW9uSACIAQFCCAoGX3VudGlsKl0KCExvZ09yZGVyEhkKFUxPR19PUkRFUl9VTlNQRUNJRklFRBAAEhoKFkxPR19PUkRFUl9PTERFU1RfRklSU1QQARIaChZMT0dfT1JERVJfTkVXRVNUX0ZJUlNUEAIqfQoIRGlmZktpbmQSGQoVRElGRl9LSU5EX1VOU1BFQ0lGSUVEEAASEwoPRElGRl9LSU5EX0FEREVEEAESFQoRRElGRl9LSU5EX1JFTU9WRUQQAhIVChFESUZGX0tJTkRfQ0hBTkdFRBADEhMKD0RJRkZfS0lORF9NT1ZFRBAEMpICCg5IaXN0b3J5U2VydmljZRI6CgNMb2cSFy50aWRlbWFyay52MS5Mb2dSZXF1ZXN0GhgudGlkZW1hcmsudjEuTG9nUmVzcG9uc2UwARJGCgdIaXN0b3J5EhsudGlkZW1hcmsudjEuSGlzdG9yeVJlcXVlc3QaHC50aWRlbWFyay52MS5IaXN0b3J5UmVzcG9uc2UwARI9CgREaWZmEhgudGlkZW1hcmsudjEuRGlmZlJlcXVlc3QaGS50aWRlbWFyay52MS5EaWZmUmVzcG9uc2UwARI9CgRGaW5kEhgudGlkZW1hcmsudjEuRmluZFJlcXVlc3QaGS50aWRlbWFyay52MS5GaW5kUmVzcG9uc2UwAWIGcHJvdG8z", [file_tidemark_v1_common]);
 
 /**
  * Request of Log.
@@ -410,6 +410,105 @@ export const DiffEntrySchema: GenMessage<DiffEntry> = /*@__PURE__*/
   messageDesc(file_tidemark_v1_history, 9);
 
 /**
+ * Request of Find.
+ *
+ * @generated from message tidemark.v1.FindRequest
+ */
+export type FindRequest = Message<"tidemark.v1.FindRequest"> & {
+  /**
+   * An app, or a share of it: where to look.
+   *
+   * @generated from field: tidemark.v1.SharePath path = 1;
+   */
+  path?: SharePath | undefined;
+
+  /**
+   * What the last part of the path must match, bytewise and whole: "*" is any bytes, "?" one, "[a-z]" and "[!a-z]" one of a set, "\\" takes the next as it is.
+   *
+   * @generated from field: bytes pattern = 2;
+   */
+  pattern: Uint8Array;
+
+  /**
+   * Only names that are gone.
+   *
+   * @generated from field: bool deleted_only = 3;
+   */
+  deletedOnly: boolean;
+};
+
+/**
+ * Describes the message tidemark.v1.FindRequest.
+ * Use `create(FindRequestSchema)` to create a new message.
+ */
+export const FindRequestSchema: GenMessage<FindRequest> = /*@__PURE__*/
+  messageDesc(file_tidemark_v1_history, 10);
+
+/**
+ * One page of Find.
+ *
+ * @generated from message tidemark.v1.FindResponse
+ */
+export type FindResponse = Message<"tidemark.v1.FindResponse"> & {
+  /**
+   * @generated from field: repeated tidemark.v1.FoundName names = 1;
+   */
+  names: FoundName[];
+};
+
+/**
+ * Describes the message tidemark.v1.FindResponse.
+ * Use `create(FindResponseSchema)` to create a new message.
+ */
+export const FindResponseSchema: GenMessage<FindResponse> = /*@__PURE__*/
+  messageDesc(file_tidemark_v1_history, 11);
+
+/**
+ * A name for an inode, as long as it was there.
+ *
+ * @generated from message tidemark.v1.FoundName
+ */
+export type FoundName = Message<"tidemark.v1.FoundName"> & {
+  /**
+   * @generated from field: tidemark.v1.ShareName share = 1;
+   */
+  share?: ShareName | undefined;
+
+  /**
+   * Inside the share, when it went, or now.
+   *
+   * @generated from field: bytes path = 2;
+   */
+  path: Uint8Array;
+
+  /**
+   * Of the inode, likewise.
+   *
+   * @generated from field: tidemark.v1.FileAttributes attributes = 3;
+   */
+  attributes?: FileAttributes | undefined;
+
+  /**
+   * @generated from field: tidemark.v1.RecordPosition since = 4;
+   */
+  since?: RecordPosition | undefined;
+
+  /**
+   * The record that took it away; absent: it is there.
+   *
+   * @generated from field: optional tidemark.v1.RecordPosition until = 5;
+   */
+  until?: RecordPosition | undefined;
+};
+
+/**
+ * Describes the message tidemark.v1.FoundName.
+ * Use `create(FoundNameSchema)` to create a new message.
+ */
+export const FoundNameSchema: GenMessage<FoundName> = /*@__PURE__*/
+  messageDesc(file_tidemark_v1_history, 12);
+
+/**
  * The order of records.
  *
  * @generated from enum tidemark.v1.LogOrder
@@ -524,6 +623,16 @@ export const HistoryService: GenService<{
     methodKind: "server_streaming";
     input: typeof DiffRequestSchema;
     output: typeof DiffResponseSchema;
+  },
+  /**
+   * Names over the whole history that is kept, in no particular order.
+   *
+   * @generated from rpc tidemark.v1.HistoryService.Find
+   */
+  find: {
+    methodKind: "server_streaming";
+    input: typeof FindRequestSchema;
+    output: typeof FindResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_tidemark_v1_history, 0);

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file tidemark/v1/reading.proto.
  */
 export const file_tidemark_v1_reading: GenFile = /*@__PURE__*/
-  fileDesc("Chl0aWRlbWFyay92MS9yZWFkaW5nLnByb3RvEgt0aWRlbWFyay52MSJZChRSZXNvbHZlTW9tZW50UmVxdWVzdBIgCgNhcHAYASABKAsyEy50aWRlbWFyay52MS5BcHBSZWYSHwoCYXQYAiABKAsyEy50aWRlbWFyay52MS5Nb21lbnQiQAoVUmVzb2x2ZU1vbWVudFJlc3BvbnNlEicKAmF0GAEgASgLMhsudGlkZW1hcmsudjEuUmVzb2x2ZWRNb21lbnQiVwoOUmVzb2x2ZVJlcXVlc3QSJAoEcGF0aBgBIAEoCzIWLnRpZGVtYXJrLnYxLlNoYXJlUGF0aBIfCgJhdBgCIAEoCzITLnRpZGVtYXJrLnYxLk1vbWVudCJpCg9SZXNvbHZlUmVzcG9uc2USDgoGYXBwX2lkGAEgASgJEhAKCHNoYXJlX2lkGAIgASgJEgsKA2lubxgDIAEoBBInCgJhdBgEIAEoCzIbLnRpZGVtYXJrLnYxLlJlc29sdmVkTW9tZW50IlQKC1N0YXRSZXF1ZXN0EiQKBHBhdGgYASABKAsyFi50aWRlbWFyay52MS5TaGFyZVBhdGgSHwoCYXQYAiABKAsyEy50aWRlbWFyay52MS5Nb21lbnQinAEKDFN0YXRSZXNwb25zZRInCgJhdBgBIAEoCzIbLnRpZGVtYXJrLnYxLlJlc29sdmVkTW9tZW50Ei8KCmF0dHJpYnV0ZXMYAiABKAsyGy50aWRlbWFyay52MS5GaWxlQXR0cmlidXRlcxIOCgZ0YXJnZXQYAyABKAwSIgoGeGF0dHJzGAQgAygLMhIudGlkZW1hcmsudjEuWGF0dHIiVAoLTGlzdFJlcXVlc3QSJAoEcGF0aBgBIAEoCzIWLnRpZGVtYXJrLnYxLlNoYXJlUGF0aBIfCgJhdBgCIAEoCzITLnRpZGVtYXJrLnYxLk1vbWVudCI3CgxMaXN0UmVzcG9uc2USJwoHZW50cmllcxgBIAMoCzIWLnRpZGVtYXJrLnYxLkxpc3RFbnRyeSJaCglMaXN0RW50cnkSDAoEbmFtZRgBIAEoDBIvCgphdHRyaWJ1dGVzGAIgASgLMhsudGlkZW1hcmsudjEuRmlsZUF0dHJpYnV0ZXMSDgoGdGFyZ2V0GAMgASgMIoQBCgtSZWFkUmVxdWVzdBIkCgRwYXRoGAEgASgLMhYudGlkZW1hcmsudjEuU2hhcmVQYXRoEh8KAmF0GAIgASgLMhMudGlkZW1hcmsudjEuTW9tZW50Eg4KBm9mZnNldBgDIAEoBBITCgZsZW5ndGgYBCABKARIAIgBAUIJCgdfbGVuZ3RoIh8KDFJlYWRSZXNwb25zZRIPCgdjb250ZW50GAEgASgMImsKEUV4cG9ydFRyZWVSZXF1ZXN0EiQKBHBhdGgYASABKAsyFi50aWRlbWFyay52MS5TaGFyZVBhdGgSHwoCYXQYAiABKAsyEy50aWRlbWFyay52MS5Nb21lbnQSDwoHY29udGVudBgDIAEoCCI8ChJFeHBvcnRUcmVlUmVzcG9uc2USJgoFaXRlbXMYASADKAsyFy50aWRlbWFyay52MS5FeHBvcnRJdGVtIo8BCgpFeHBvcnRJdGVtEikKBWVudHJ5GAEgASgLMhgudGlkZW1hcmsudjEuRXhwb3J0RW50cnlIABInCgRkYXRhGAIgASgLMhcudGlkZW1hcmsudjEuRXhwb3J0RGF0YUgAEiUKA2VuZBgDIAEoCzIWLnRpZGVtYXJrLnYxLkV4cG9ydEVuZEgAQgYKBGl0ZW0ivwEKC0V4cG9ydEVudHJ5EgwKBHBhdGgYASABKAwSLwoKYXR0cmlidXRlcxgCIAEoCzIbLnRpZGVtYXJrLnYxLkZpbGVBdHRyaWJ1dGVzEg4KBnRhcmdldBgDIAEoDBIiCgZ4YXR0cnMYBCADKAsyEi50aWRlbWFyay52MS5YYXR0chIXCg9jb250ZW50X2ZvbGxvd3MYBSABKAgSFgoJbGlua2VkX3RvGAYgASgMSACIAQFCDAoKX2xpbmtlZF90byItCgpFeHBvcnREYXRhEg4KBm9mZnNldBgBIAEoBBIPCgdjb250ZW50GAIgASgMIj8KCUV4cG9ydEVuZBIQCghjb21wbGV0ZRgBIAEoCBIUCgdtZXNzYWdlGAIgASgJSACIAQFCCgoIX21lc3NhZ2UyugMKDlJlYWRpbmdTZXJ2aWNlElYKDVJlc29sdmVNb21lbnQSIS50aWRlbWFyay52MS5SZXNvbHZlTW9tZW50UmVxdWVzdBoiLnRpZGVtYXJrLnYxLlJlc29sdmVNb21lbnRSZXNwb25zZRJECgdSZXNvbHZlEhsudGlkZW1hcmsudjEuUmVzb2x2ZVJlcXVlc3QaHC50aWRlbWFyay52MS5SZXNvbHZlUmVzcG9uc2USOwoEU3RhdBIYLnRpZGVtYXJrLnYxLlN0YXRSZXF1ZXN0GhkudGlkZW1hcmsudjEuU3RhdFJlc3BvbnNlEj0KBExpc3QSGC50aWRlbWFyay52MS5MaXN0UmVxdWVzdBoZLnRpZGVtYXJrLnYxLkxpc3RSZXNwb25zZTABEj0KBFJlYWQSGC50aWRlbWFyay52MS5SZWFkUmVxdWVzdBoZLnRpZGVtYXJrLnYxLlJlYWRSZXNwb25zZTABEk8KCkV4cG9ydFRyZWUSHi50aWRlbWFyay52MS5FeHBvcnRUcmVlUmVxdWVzdBofLnRpZGVtYXJrLnYxLkV4cG9ydFRyZWVSZXNwb25zZTABYgZwcm90bzM", [file_tidemark_v1_common]);
+  fileDesc("Chl0aWRlbWFyay92MS9yZWFkaW5nLnByb3RvEgt0aWRlbWFyay52MSJZChRSZXNvbHZlTW9tZW50UmVxdWVzdBIgCgNhcHAYASABKAsyEy50aWRlbWFyay52MS5BcHBSZWYSHwoCYXQYAiABKAsyEy50aWRlbWFyay52MS5Nb21lbnQiQAoVUmVzb2x2ZU1vbWVudFJlc3BvbnNlEicKAmF0GAEgASgLMhsudGlkZW1hcmsudjEuUmVzb2x2ZWRNb21lbnQiVwoOUmVzb2x2ZVJlcXVlc3QSJAoEcGF0aBgBIAEoCzIWLnRpZGVtYXJrLnYxLlNoYXJlUGF0aBIfCgJhdBgCIAEoCzITLnRpZGVtYXJrLnYxLk1vbWVudCJpCg9SZXNvbHZlUmVzcG9uc2USDgoGYXBwX2lkGAEgASgJEhAKCHNoYXJlX2lkGAIgASgJEgsKA2lubxgDIAEoBBInCgJhdBgEIAEoCzIbLnRpZGVtYXJrLnYxLlJlc29sdmVkTW9tZW50IlQKC1N0YXRSZXF1ZXN0EiQKBHBhdGgYASABKAsyFi50aWRlbWFyay52MS5TaGFyZVBhdGgSHwoCYXQYAiABKAsyEy50aWRlbWFyay52MS5Nb21lbnQinAEKDFN0YXRSZXNwb25zZRInCgJhdBgBIAEoCzIbLnRpZGVtYXJrLnYxLlJlc29sdmVkTW9tZW50Ei8KCmF0dHJpYnV0ZXMYAiABKAsyGy50aWRlbWFyay52MS5GaWxlQXR0cmlidXRlcxIOCgZ0YXJnZXQYAyABKAwSIgoGeGF0dHJzGAQgAygLMhIudGlkZW1hcmsudjEuWGF0dHIiVAoLTGlzdFJlcXVlc3QSJAoEcGF0aBgBIAEoCzIWLnRpZGVtYXJrLnYxLlNoYXJlUGF0aBIfCgJhdBgCIAEoCzITLnRpZGVtYXJrLnYxLk1vbWVudCI3CgxMaXN0UmVzcG9uc2USJwoHZW50cmllcxgBIAMoCzIWLnRpZGVtYXJrLnYxLkxpc3RFbnRyeSJaCglMaXN0RW50cnkSDAoEbmFtZRgBIAEoDBIvCgphdHRyaWJ1dGVzGAIgASgLMhsudGlkZW1hcmsudjEuRmlsZUF0dHJpYnV0ZXMSDgoGdGFyZ2V0GAMgASgMIoQBCgtSZWFkUmVxdWVzdBIkCgRwYXRoGAEgASgLMhYudGlkZW1hcmsudjEuU2hhcmVQYXRoEh8KAmF0GAIgASgLMhMudGlkZW1hcmsudjEuTW9tZW50Eg4KBm9mZnNldBgDIAEoBBITCgZsZW5ndGgYBCABKARIAIgBAUIJCgdfbGVuZ3RoIh8KDFJlYWRSZXNwb25zZRIPCgdjb250ZW50GAEgASgMInsKEUV4cG9ydFRyZWVSZXF1ZXN0EiQKBHBhdGgYASABKAsyFi50aWRlbWFyay52MS5TaGFyZVBhdGgSHwoCYXQYAiABKAsyEy50aWRlbWFyay52MS5Nb21lbnQSDwoHY29udGVudBgDIAEoCBIOCgZyYW5nZXMYBCABKAgiPAoSRXhwb3J0VHJlZVJlc3BvbnNlEiYKBWl0ZW1zGAEgAygLMhcudGlkZW1hcmsudjEuRXhwb3J0SXRlbSK8AQoKRXhwb3J0SXRlbRIpCgVlbnRyeRgBIAEoCzIYLnRpZGVtYXJrLnYxLkV4cG9ydEVudHJ5SAASJwoEZGF0YRgCIAEoCzIXLnRpZGVtYXJrLnYxLkV4cG9ydERhdGFIABIlCgNlbmQYAyABKAsyFi50aWRlbWFyay52MS5FeHBvcnRFbmRIABIrCgZyYW5nZXMYBCABKAsyGS50aWRlbWFyay52MS5FeHBvcnRSYW5nZXNIAEIGCgRpdGVtIr8BCgtFeHBvcnRFbnRyeRIMCgRwYXRoGAEgASgMEi8KCmF0dHJpYnV0ZXMYAiABKAsyGy50aWRlbWFyay52MS5GaWxlQXR0cmlidXRlcxIOCgZ0YXJnZXQYAyABKAwSIgoGeGF0dHJzGAQgAygLMhIudGlkZW1hcmsudjEuWGF0dHISFwoPY29udGVudF9mb2xsb3dzGAUgASgIEhYKCWxpbmtlZF90bxgGIAEoDEgAiAEBQgwKCl9saW5rZWRfdG8iNgoMRXhwb3J0UmFuZ2VzEiYKBnJhbmdlcxgBIAMoCzIWLnRpZGVtYXJrLnYxLkRhdGFSYW5nZSIrCglEYXRhUmFuZ2USDgoGb2Zmc2V0GAEgASgEEg4KBmxlbmd0aBgCIAEoBCItCgpFeHBvcnREYXRhEg4KBm9mZnNldBgBIAEoBBIPCgdjb250ZW50GAIgASgMIj8KCUV4cG9ydEVuZBIQCghjb21wbGV0ZRgBIAEoCBIUCgdtZXNzYWdlGAIgASgJSACIAQFCCgoIX21lc3NhZ2UyugMKDlJlYWRpbmdTZXJ2aWNlElYKDVJlc29sdmVNb21lbnQSIS50aWRlbWFyay52MS5SZXNvbHZlTW9tZW50UmVxdWVzdBoiLnRpZGVtYXJrLnYxLlJlc29sdmVNb21lbnRSZXNwb25zZRJECgdSZXNvbHZlEhsudGlkZW1hcmsudjEuUmVzb2x2ZVJlcXVlc3QaHC50aWRlbWFyay52MS5SZXNvbHZlUmVzcG9uc2USOwoEU3RhdBIYLnRpZGVtYXJrLnYxLlN0YXRSZXF1ZXN0GhkudGlkZW1hcmsudjEuU3RhdFJlc3BvbnNlEj0KBExpc3QSGC50aWRlbWFyay52MS5MaXN0UmVxdWVzdBoZLnRpZGVtYXJrLnYxLkxpc3RSZXNwb25zZTABEj0KBFJlYWQSGC50aWRlbWFyay52MS5SZWFkUmVxdWVzdBoZLnRpZGVtYXJrLnYxLlJlYWRSZXNwb25zZTABEk8KCkV4cG9ydFRyZWUSHi50aWRlbWFyay52MS5FeHBvcnRUcmVlUmVxdWVzdBofLnRpZGVtYXJrLnYxLkV4cG9ydFRyZWVSZXNwb25zZTABYgZwcm90bzM", [file_tidemark_v1_common]);
 
 /**
  * Request of ResolveMoment.
@@ -328,6 +328,13 @@ export type ExportTreeRequest = Message<"tidemark.v1.ExportTreeRequest"> & {
    * @generated from field: bool content = 3;
    */
   content: boolean;
+
+  /**
+   * With content: `ranges` of each file come before its `data`.
+   *
+   * @generated from field: bool ranges = 4;
+   */
+  ranges: boolean;
 };
 
 /**
@@ -391,6 +398,14 @@ export type ExportItem = Message<"tidemark.v1.ExportItem"> & {
      */
     value: ExportEnd;
     case: "end";
+  } | {
+    /**
+     * Where the entry before has data; before the first `data`. Several may follow each other.
+     *
+     * @generated from field: tidemark.v1.ExportRanges ranges = 4;
+     */
+    value: ExportRanges;
+    case: "ranges";
   } | { case: undefined; value?: undefined };
 };
 
@@ -452,6 +467,51 @@ export const ExportEntrySchema: GenMessage<ExportEntry> = /*@__PURE__*/
   messageDesc(file_tidemark_v1_reading, 14);
 
 /**
+ * Where a file has data, ascending, neighbours joined; what no range covers is hole.
+ *
+ * @generated from message tidemark.v1.ExportRanges
+ */
+export type ExportRanges = Message<"tidemark.v1.ExportRanges"> & {
+  /**
+   * At most 4096.
+   *
+   * @generated from field: repeated tidemark.v1.DataRange ranges = 1;
+   */
+  ranges: DataRange[];
+};
+
+/**
+ * Describes the message tidemark.v1.ExportRanges.
+ * Use `create(ExportRangesSchema)` to create a new message.
+ */
+export const ExportRangesSchema: GenMessage<ExportRanges> = /*@__PURE__*/
+  messageDesc(file_tidemark_v1_reading, 15);
+
+/**
+ * Stored bytes of a file.
+ *
+ * @generated from message tidemark.v1.DataRange
+ */
+export type DataRange = Message<"tidemark.v1.DataRange"> & {
+  /**
+   * @generated from field: uint64 offset = 1;
+   */
+  offset: bigint;
+
+  /**
+   * @generated from field: uint64 length = 2;
+   */
+  length: bigint;
+};
+
+/**
+ * Describes the message tidemark.v1.DataRange.
+ * Use `create(DataRangeSchema)` to create a new message.
+ */
+export const DataRangeSchema: GenMessage<DataRange> = /*@__PURE__*/
+  messageDesc(file_tidemark_v1_reading, 16);
+
+/**
  * Content at an offset, at most 1 MiB. Offsets ascend.
  *
  * @generated from message tidemark.v1.ExportData
@@ -473,7 +533,7 @@ export type ExportData = Message<"tidemark.v1.ExportData"> & {
  * Use `create(ExportDataSchema)` to create a new message.
  */
 export const ExportDataSchema: GenMessage<ExportData> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_reading, 15);
+  messageDesc(file_tidemark_v1_reading, 17);
 
 /**
  * The end of a file's content.
@@ -501,7 +561,7 @@ export type ExportEnd = Message<"tidemark.v1.ExportEnd"> & {
  * Use `create(ExportEndSchema)` to create a new message.
  */
 export const ExportEndSchema: GenMessage<ExportEnd> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_reading, 16);
+  messageDesc(file_tidemark_v1_reading, 18);
 
 /**
  * Reading at a moment. Symbolic links are never followed. NOT_FOUND: nothing was there then. OUT_OF_HISTORY: the moment is older than what is kept.

@@ -16,7 +16,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file tidemark/v1/status.proto.
  */
 export const file_tidemark_v1_status: GenFile = /*@__PURE__*/
-  fileDesc("Chh0aWRlbWFyay92MS9zdGF0dXMucHJvdG8SC3RpZGVtYXJrLnYxIhYKFFNlcnZpY2VTdGF0dXNSZXF1ZXN0IssCChVTZXJ2aWNlU3RhdHVzUmVzcG9uc2USDwoHdmVyc2lvbhgBIAEoCRILCgNwaWQYAiABKA0SEwoLZGF0YV9mb2xkZXIYAyABKAkSJQoKc3RhcnRlZF9hdBgEIAEoCzIRLnRpZGVtYXJrLnYxLlRpbWUSMQoKc3VwZXJ2aXNvchgFIAEoCzIdLnRpZGVtYXJrLnYxLlN1cGVydmlzb3JTdGF0dXMSEQoJY2FuX21vdW50GAYgASgIEhYKDm1vdW50c19tZXNzYWdlGAcgASgJEiUKBGRpc2sYCCABKAsyFy50aWRlbWFyay52MS5EaXNrU3RhdHVzEhkKEWhpc3RvcnlfYnl0ZXNfbWF4GAkgASgEEhQKDG1lbW9yeV9ieXRlcxgKIAEoBBIiCgZhbGFybXMYCyADKAsyEi50aWRlbWFyay52MS5BbGFybSJ7ChBTdXBlcnZpc29yU3RhdHVzEisKBXN0YXRlGAEgASgOMhwudGlkZW1hcmsudjEuU3VwZXJ2aXNvclN0YXRlEgsKA3BpZBgCIAEoDRIVCg1yZXN0YXJ0X2NvdW50GAMgASgNEhYKDmtlcm5lbF9yZXNlbmRzGAQgASgIIkwKCkRpc2tTdGF0dXMSEwoLdG90YWxfYnl0ZXMYASABKAQSEgoKZnJlZV9ieXRlcxgCIAEoBBIVCg1yZXNlcnZlX2J5dGVzGAMgASgEIlQKBUFsYXJtEh8KBHRpbWUYASABKAsyES50aWRlbWFyay52MS5UaW1lEgwKBGNvZGUYAiABKAkSCwoDYXBwGAMgASgJEg8KB21lc3NhZ2UYBCABKAkiKAoQQXBwU3RhdHVzUmVxdWVzdBIUCgx3aXRoX2RlbGV0ZWQYASABKAgiOQoRQXBwU3RhdHVzUmVzcG9uc2USJAoEYXBwcxgBIAMoCzIWLnRpZGVtYXJrLnYxLkFwcFN0YXR1cyKdAwoJQXBwU3RhdHVzEh0KA2FwcBgBIAEoCzIQLnRpZGVtYXJrLnYxLkFwcBIQCghsYXN0X2xzbhgCIAEoBBITCgtkdXJhYmxlX2xzbhgDIAEoBBITCgthcHBsaWVkX2xzbhgEIAEoBBIwCgZvbGRlc3QYBSABKAsyGy50aWRlbWFyay52MS5SZWNvcmRQb3NpdGlvbkgAiAEBEhUKDWpvdXJuYWxfYnl0ZXMYBiABKAQSFQoNc2VnbWVudF9jb3VudBgHIAEoDRISCgpsaXZlX2J5dGVzGAggASgEEhUKDWhpc3RvcnlfYnl0ZXMYCSABKAQSGQoRcmVjbGFpbWFibGVfYnl0ZXMYCiABKAQSEwoLaW5vZGVfY291bnQYCyABKAQSFgoOc25hcHNob3RfY291bnQYDCABKA0SEwoLc3RhbGxfY291bnQYDSABKAQSEAoIc3RhbGxfbXMYDiABKAQSMAoNam91cm5hbF9zdGF0ZRgPIAEoDjIZLnRpZGVtYXJrLnYxLkpvdXJuYWxTdGF0ZUIJCgdfb2xkZXN0KocBCg9TdXBlcnZpc29yU3RhdGUSIAocU1VQRVJWSVNPUl9TVEFURV9VTlNQRUNJRklFRBAAEhwKGFNVUEVSVklTT1JfU1RBVEVfUlVOTklORxABEhkKFVNVUEVSVklTT1JfU1RBVEVfTE9TVBACEhkKFVNVUEVSVklTT1JfU1RBVEVfTk9ORRADKnkKDEpvdXJuYWxTdGF0ZRIdChlKT1VSTkFMX1NUQVRFX1VOU1BFQ0lGSUVEEAASFgoSSk9VUk5BTF9TVEFURV9PUEVOEAESGAoUSk9VUk5BTF9TVEFURV9GQUlMRUQQAhIYChRKT1VSTkFMX1NUQVRFX0NMT1NFRBADMrUBCg1TdGF0dXNTZXJ2aWNlElYKDVNlcnZpY2VTdGF0dXMSIS50aWRlbWFyay52MS5TZXJ2aWNlU3RhdHVzUmVxdWVzdBoiLnRpZGVtYXJrLnYxLlNlcnZpY2VTdGF0dXNSZXNwb25zZRJMCglBcHBTdGF0dXMSHS50aWRlbWFyay52MS5BcHBTdGF0dXNSZXF1ZXN0Gh4udGlkZW1hcmsudjEuQXBwU3RhdHVzUmVzcG9uc2UwAWIGcHJvdG8z", [file_tidemark_v1_catalogue, file_tidemark_v1_common]);
+  fileDesc("Chh0aWRlbWFyay92MS9zdGF0dXMucHJvdG8SC3RpZGVtYXJrLnYxIhYKFFNlcnZpY2VTdGF0dXNSZXF1ZXN0IssCChVTZXJ2aWNlU3RhdHVzUmVzcG9uc2USDwoHdmVyc2lvbhgBIAEoCRILCgNwaWQYAiABKA0SEwoLZGF0YV9mb2xkZXIYAyABKAkSJQoKc3RhcnRlZF9hdBgEIAEoCzIRLnRpZGVtYXJrLnYxLlRpbWUSMQoKc3VwZXJ2aXNvchgFIAEoCzIdLnRpZGVtYXJrLnYxLlN1cGVydmlzb3JTdGF0dXMSEQoJY2FuX21vdW50GAYgASgIEhYKDm1vdW50c19tZXNzYWdlGAcgASgJEiUKBGRpc2sYCCABKAsyFy50aWRlbWFyay52MS5EaXNrU3RhdHVzEhkKEWhpc3RvcnlfYnl0ZXNfbWF4GAkgASgEEhQKDG1lbW9yeV9ieXRlcxgKIAEoBBIiCgZhbGFybXMYCyADKAsyEi50aWRlbWFyay52MS5BbGFybSJ7ChBTdXBlcnZpc29yU3RhdHVzEisKBXN0YXRlGAEgASgOMhwudGlkZW1hcmsudjEuU3VwZXJ2aXNvclN0YXRlEgsKA3BpZBgCIAEoDRIVCg1yZXN0YXJ0X2NvdW50GAMgASgNEhYKDmtlcm5lbF9yZXNlbmRzGAQgASgIIkwKCkRpc2tTdGF0dXMSEwoLdG90YWxfYnl0ZXMYASABKAQSEgoKZnJlZV9ieXRlcxgCIAEoBBIVCg1yZXNlcnZlX2J5dGVzGAMgASgEIlQKBUFsYXJtEh8KBHRpbWUYASABKAsyES50aWRlbWFyay52MS5UaW1lEgwKBGNvZGUYAiABKAkSCwoDYXBwGAMgASgJEg8KB21lc3NhZ2UYBCABKAkiKAoQQXBwU3RhdHVzUmVxdWVzdBIUCgx3aXRoX2RlbGV0ZWQYASABKAgiOQoRQXBwU3RhdHVzUmVzcG9uc2USJAoEYXBwcxgBIAMoCzIWLnRpZGVtYXJrLnYxLkFwcFN0YXR1cyLbAwoJQXBwU3RhdHVzEh0KA2FwcBgBIAEoCzIQLnRpZGVtYXJrLnYxLkFwcBIQCghsYXN0X2xzbhgCIAEoBBITCgtkdXJhYmxlX2xzbhgDIAEoBBITCgthcHBsaWVkX2xzbhgEIAEoBBIwCgZvbGRlc3QYBSABKAsyGy50aWRlbWFyay52MS5SZWNvcmRQb3NpdGlvbkgAiAEBEhUKDWpvdXJuYWxfYnl0ZXMYBiABKAQSFQoNc2VnbWVudF9jb3VudBgHIAEoDRISCgpsaXZlX2J5dGVzGAggASgEEhUKDWhpc3RvcnlfYnl0ZXMYCSABKAQSGQoRcmVjbGFpbWFibGVfYnl0ZXMYCiABKAQSEwoLaW5vZGVfY291bnQYCyABKAQSFgoOc25hcHNob3RfY291bnQYDCABKA0SEwoLc3RhbGxfY291bnQYDSABKAQSEAoIc3RhbGxfbXMYDiABKAQSMAoNam91cm5hbF9zdGF0ZRgPIAEoDjIZLnRpZGVtYXJrLnYxLkpvdXJuYWxTdGF0ZRIwCgdhcmNoaXZlGBAgASgLMhoudGlkZW1hcmsudjEuQXJjaGl2ZVN0YXR1c0gBiAEBQgkKB19vbGRlc3RCCgoIX2FyY2hpdmUimQEKDUFyY2hpdmVTdGF0dXMSEwoLZGVzY3JpcHRpb24YASABKAkSEAoIbGFzdF9sc24YAiABKAQSEAoIaHlkcmF0ZWQYAyABKAgSEgoKYnl0ZXNfZG9uZRgEIAEoBBIVCg1kYW1hZ2VkX2J5dGVzGAUgASgEEhYKCXdhaXRzX2ZvchgGIAEoCUgAiAEBQgwKCl93YWl0c19mb3IqhwEKD1N1cGVydmlzb3JTdGF0ZRIgChxTVVBFUlZJU09SX1NUQVRFX1VOU1BFQ0lGSUVEEAASHAoYU1VQRVJWSVNPUl9TVEFURV9SVU5OSU5HEAESGQoVU1VQRVJWSVNPUl9TVEFURV9MT1NUEAISGQoVU1VQRVJWSVNPUl9TVEFURV9OT05FEAMqeQoMSm91cm5hbFN0YXRlEh0KGUpPVVJOQUxfU1RBVEVfVU5TUEVDSUZJRUQQABIWChJKT1VSTkFMX1NUQVRFX09QRU4QARIYChRKT1VSTkFMX1NUQVRFX0ZBSUxFRBACEhgKFEpPVVJOQUxfU1RBVEVfQ0xPU0VEEAMytQEKDVN0YXR1c1NlcnZpY2USVgoNU2VydmljZVN0YXR1cxIhLnRpZGVtYXJrLnYxLlNlcnZpY2VTdGF0dXNSZXF1ZXN0GiIudGlkZW1hcmsudjEuU2VydmljZVN0YXR1c1Jlc3BvbnNlEkwKCUFwcFN0YXR1cxIdLnRpZGVtYXJrLnYxLkFwcFN0YXR1c1JlcXVlc3QaHi50aWRlbWFyay52MS5BcHBTdGF0dXNSZXNwb25zZTABYgZwcm90bzM", [file_tidemark_v1_catalogue, file_tidemark_v1_common]);
 
 /**
  * Request of ServiceStatus.
@@ -355,6 +355,13 @@ export type AppStatus = Message<"tidemark.v1.AppStatus"> & {
    * @generated from field: tidemark.v1.JournalState journal_state = 15;
    */
   journalState: JournalState;
+
+  /**
+   * Of an app that was recovered: its older part is in a repository.
+   *
+   * @generated from field: optional tidemark.v1.ArchiveStatus archive = 16;
+   */
+  archive?: ArchiveStatus | undefined;
 };
 
 /**
@@ -363,6 +370,62 @@ export type AppStatus = Message<"tidemark.v1.AppStatus"> & {
  */
 export const AppStatusSchema: GenMessage<AppStatus> = /*@__PURE__*/
   messageDesc(file_tidemark_v1_status, 7);
+
+/**
+ * How much of a recovered app is only in the repository it was recovered from.
+ *
+ * @generated from message tidemark.v1.ArchiveStatus
+ */
+export type ArchiveStatus = Message<"tidemark.v1.ArchiveStatus"> & {
+  /**
+   * The repository, for people.
+   *
+   * @generated from field: string description = 1;
+   */
+  description: string;
+
+  /**
+   * Records up to it are there only.
+   *
+   * @generated from field: uint64 last_lsn = 2;
+   */
+  lastLsn: bigint;
+
+  /**
+   * All data are in the data folder; only old records are not.
+   *
+   * @generated from field: bool hydrated = 3;
+   */
+  hydrated: boolean;
+
+  /**
+   * Data brought in since the service started.
+   *
+   * @generated from field: uint64 bytes_done = 4;
+   */
+  bytesDone: bigint;
+
+  /**
+   * Damaged in the repository: reading them is EIO.
+   *
+   * @generated from field: uint64 damaged_bytes = 5;
+   */
+  damagedBytes: bigint;
+
+  /**
+   * Why bringing data in doesn't go on just now, if so; it will by itself.
+   *
+   * @generated from field: optional string waits_for = 6;
+   */
+  waitsFor?: string | undefined;
+};
+
+/**
+ * Describes the message tidemark.v1.ArchiveStatus.
+ * Use `create(ArchiveStatusSchema)` to create a new message.
+ */
+export const ArchiveStatusSchema: GenMessage<ArchiveStatus> = /*@__PURE__*/
+  messageDesc(file_tidemark_v1_status, 8);
 
 /**
  * What the supervisor is doing.

@@ -1,0 +1,209 @@
+import { execFileSync } from "node:child_process";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { PassThrough, Writable } from "node:stream";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { END, entry, file, itemsOf, member, root } from "../../src/backup/tar/tar-fixture.ts";
+import { EXIT_CODES } from "../../src/cli/exit-codes.ts";
+import { run } from "../../src/cli/run.ts";
+import type { ExportItem } from "../../src/domain/admin-reading.ts";
+import { TidemarkError } from "../../src/domain/errors.ts";
+import { S_IFSOCK } from "../../src/domain/inode.ts";
+import * as sample from "../contract/admin-samples.ts";
+import { FakeAdminApi } from "../contract/fake-admin-api.ts";
+import { cli, makeEnvironment } from "./harness.ts";
+
+let folder: string;
+let api: FakeAdminApi;
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "tidemark-export-"));
+  api = new FakeAdminApi();
+});
+
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+const TREE = [root(), ...file("a", [[0, "hello"]])];
+
+function exporting(items: readonly ExportItem[], args: readonly string[] = [], terminal = false) {
+  api.stream = async function* () {
+    yield items;
+  };
+  return cli(["export", "shop/uploads", ...args], { api, terminal });
+}
+
+const names = async (bytes: Buffer): Promise<string[]> =>
+  (await itemsOf(bytes)).items.filter((item) => item.kind === "entry").map(({ path }) => path.toString());
+
+describe("export", () => {
+  test("writes the archive to standard output, and what it did to standard error", async () => {
+    const { code, bytes, stderr } = await exporting(TREE);
+    expect(code).toBe(EXIT_CODES.OK.code);
+    expect(await names(bytes)).toEqual(["", "a"]);
+    expect(stderr).toContain("Exported 2 names of shop/uploads as of");
+  });
+
+  test("reads one journal position, with content and ranges", async () => {
+    await exporting(TREE, ["--at", "10m ago"]);
+    expect(api.calls.map(({ method }) => method)).toEqual(["resolveMoment", "exportTree"]);
+    const at = { kind: "lsn", lsn: sample.RESOLVED.lsn };
+    expect(api.calls[1]?.request).toMatchObject({ at, content: true, ranges: true });
+  });
+
+  test("refuses a terminal, and formats there are not", async () => {
+    const refused = await exporting(TREE, [], true);
+    expect(refused.code).toBe(EXIT_CODES.USAGE.code);
+    expect(refused.stderr).toContain("--output FILE");
+    expect(refused.bytes.length).toBe(0);
+    expect((await exporting(TREE, ["--format", "zip"])).stderr).toContain("expected tar");
+    expect((await cli(["export", "shop"], { api })).stderr).toContain("names an app only");
+  });
+
+  test("to a file says so, also as JSON; the file is there when it is whole", async () => {
+    const output = join(folder, "x.tar");
+    const { stdout, code } = await exporting(TREE, ["--output", output, "--json"], true);
+    expect(code).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({ event: "done", output, files: 1, directories: 1, shortfallCount: 0 });
+    expect(await names(readFileSync(output))).toEqual(["", "a"]);
+    expect(readdirSync(folder)).toEqual(["x.tar"]);
+  });
+
+  test("replaces a file only with --force, and not by an archive that fails", async () => {
+    const output = join(folder, "x.tar");
+    writeFileSync(output, "precious");
+    const taken = await exporting(TREE, ["--output", output]);
+    expect(taken.code).toBe(EXIT_CODES.CONFLICT.code);
+    expect(taken.stderr).toContain("--force");
+    api.stream = async function* () {
+      yield TREE;
+      throw new TidemarkError("UNAVAILABLE", "the service went away");
+    };
+    const failed = await cli(["export", "shop/uploads", "--output", output, "--force"], { api });
+    expect(failed.code).toBe(EXIT_CODES.UNREACHABLE.code);
+    expect(readFileSync(output, "utf8")).toBe("precious");
+    expect(readdirSync(folder)).toEqual(["x.tar"]);
+    expect((await exporting(TREE, ["--output", output, "--force"])).code).toBe(0);
+    expect(statSync(output).size).toBeGreaterThan(1024);
+  });
+
+  test("says what the archive has not, and ends with INCOMPLETE", async () => {
+    const damaged = file("bad", [[0, "x"]]).map((item) =>
+      item.kind === "end" ? { ...item, complete: false, message: "a block is gone" } : item,
+    );
+    const { code, stderr, bytes } = await exporting([root(), entry("sock", S_IFSOCK | 0o755), ...damaged]);
+    expect(code).toBe(EXIT_CODES.INCOMPLETE.code);
+    expect(stderr).toContain("sock: a socket");
+    expect(stderr).toContain("bad: a block is gone; the archive has zeros there");
+    expect(await names(bytes)).toEqual(["", "bad"]);
+  });
+
+  test("of a tree that breaks off says that the archive is incomplete", async () => {
+    api.stream = async function* () {
+      yield TREE;
+      throw new TidemarkError("UNAVAILABLE", "the service went away");
+    };
+    const { code, stderr } = await cli(["export", "shop/uploads"], { api });
+    expect(code).toBe(EXIT_CODES.UNREACHABLE.code);
+    expect(stderr).toContain("the service went away");
+  });
+
+  test("ends quietly when its reader goes away", async () => {
+    let written = 0;
+    const gone = new Writable({
+      write: (chunk: Buffer, _, done) => {
+        written += chunk.length;
+        done(written > 100_000 ? Object.assign(new Error("EPIPE"), { code: "EPIPE" }) : undefined);
+      },
+    });
+    api.stream = async function* () {
+      yield [root()];
+      for (let index = 0; ; index += 1) yield file(`f${index}`, [[0, Buffer.alloc(50_000)]]);
+    };
+    const { code, stderr } = await cli(["export", "shop/uploads"], { api, stdout: gone });
+    expect(code).toBe(0);
+    expect(stderr).not.toContain("defect");
+  });
+});
+
+describe("import", () => {
+  /** Imports `archive` through a mount of the share that the fake service tells of. */
+  async function importing(archive: Buffer, args: readonly string[] = [], isTTY = false) {
+    api.stream = async function* () {
+      if (api.calls.at(-1)?.method !== "listMounts") return;
+      const [mount] = sample.MOUNTS;
+      if (mount === undefined) return;
+      const { at: _, ...live } = mount;
+      const share = { ...live.share, id: sample.RESOLVED_PATH.shareId };
+      yield [{ ...live, share, target: folder, readOnly: false, state: "active" }];
+    };
+    const errors: Buffer[] = [];
+    const stderr = new Writable({
+      write: (chunk: Buffer, _, done) => {
+        errors.push(chunk);
+        done();
+      },
+    });
+    const outputs: Buffer[] = [];
+    const stdout = new Writable({
+      write: (chunk: Buffer, _, done) => {
+        outputs.push(chunk);
+        done();
+      },
+    });
+    const stdin = Object.assign(new PassThrough(), { isTTY });
+    stdin.end(archive);
+    const environment = makeEnvironment({ stdin, stdout, stderr, connect: async () => ({ api, close: () => {} }) });
+    const code = await run(["import", "shop/uploads", ...args], environment);
+    return { code, stderr: Buffer.concat(errors).toString(), stdout: Buffer.concat(outputs).toString() };
+  }
+
+  const ARCHIVE = Buffer.concat([member("d/a", { content: "hello" }), END]);
+
+  test("unpacks below a mount of the share, and says how to take it back", async () => {
+    const { code, stdout } = await importing(ARCHIVE);
+    expect(code).toBe(0);
+    expect(readFileSync(join(folder, "d/a"), "utf8")).toBe("hello");
+    expect(stdout).toMatch(
+      /Imported 1 name and 5 B into shop\/uploads\.\nTo take it back: tidemark restore shop\/uploads --at lsn:\d+\n/,
+    );
+    expect(api.calls.map(({ method }) => method)).toEqual(["resolve", "listMounts"]);
+  });
+
+  test("refuses a terminal, and a directory that has something in it", async () => {
+    const terminal = await importing(ARCHIVE, [], true);
+    expect(terminal.code).toBe(EXIT_CODES.USAGE.code);
+    expect(terminal.stderr).toContain("--input FILE");
+    writeFileSync(join(folder, "mine"), "x");
+    const taken = await importing(ARCHIVE);
+    expect(taken.code).toBe(EXIT_CODES.CONFLICT.code);
+    expect(existsSync(join(folder, "d"))).toBe(false);
+    expect((await importing(ARCHIVE, ["--force", "--json"])).stdout).toMatch(/"event":"done".*"shortfallCount":0/);
+  });
+
+  test("from a file; one that is not there is told", async () => {
+    const input = join(mkdtempSync(join(tmpdir(), "tidemark-input-")), "x.tar");
+    const missing = await importing(Buffer.alloc(0), ["--input", input]);
+    expect(missing.code).toBe(EXIT_CODES.NOT_FOUND.code);
+    writeFileSync(input, ARCHIVE);
+    expect((await importing(Buffer.alloc(0), ["--input", input])).code).toBe(0);
+    expect(execFileSync("cat", [join(folder, "d/a")], { encoding: "utf8" })).toBe("hello");
+    rmSync(join(input, ".."), { recursive: true });
+  });
+
+  test("that is cut off says what is there already, and ends with DAMAGED", async () => {
+    const { code, stderr } = await importing(Buffer.concat([member("one"), member("two")]).subarray(0, 900));
+    expect(code).toBe(EXIT_CODES.DAMAGED.code);
+    expect(stderr).toMatch(
+      /^1 name had been unpacked when it ended\. To take it back: .*\ntidemark: the archive is cut off/,
+    );
+  });
+
+  test("that would lead out is refused as such", async () => {
+    const { code, stderr } = await importing(Buffer.concat([member("../x"), END]));
+    expect(code).toBe(EXIT_CODES.USAGE.code);
+    expect(stderr).toBe(
+      'tidemark: the archive is refused: the name "../x" leads out with "..": an archive may only name what lies below the place it is unpacked to\n',
+    );
+  });
+});

@@ -131,6 +131,8 @@ export class CheckpointWriter {
       floor: checkpoint?.floor ?? null,
       kept: checkpoint?.kept ?? [],
       pruning: checkpoint?.pruning,
+      repairs: checkpoint?.repairs,
+      lostPacks: checkpoint?.lostPacks,
     };
     await repository.publishCheckpoint(written);
     this.#latest = { checkpoint: written };

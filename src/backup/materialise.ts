@@ -4,11 +4,14 @@ import { TidemarkError } from "../domain/errors.ts";
 import type { Lsn } from "../domain/ids.ts";
 import { RECORD_OP } from "../domain/record-op.ts";
 import { CHAIN_START } from "../journal/chain.ts";
+import type { RowOp } from "../journal/record.ts";
 import type { KvOperation, KvStore } from "../kv/kv-store.ts";
 import { addToCounters, type Counters, emptyCounters, encodeApplied } from "../meta/counters.ts";
 import { plainKey, TABLE } from "../meta/keys.ts";
 import type { AppRepository } from "../repository/app-repository.ts";
+import { isDamage } from "../repository/as-damage.ts";
 import type { Checkpoint } from "../repository/checkpoint.ts";
+import type { SealId } from "../repository/names.ts";
 import { mergeRows } from "../repository/runs/merge.ts";
 import type { Seal } from "../repository/seal-codec.ts";
 import { journalRecordOf } from "../repository/seal-record.ts";
@@ -70,12 +73,45 @@ export async function materialise(options: MaterialiseOptions): Promise<Material
       options.log.warn("what was laid down of a repository earlier doesn't fit it: beginning again", { cause: error });
     }
   }
-  await index.clear();
-  return await new Materialiser(options, index).run(undefined);
+  // The latest checkpoint, or one before, or none: the seals alone are enough while they begin with the first record.
+  for (let lsnAtMost: Lsn | undefined, tries = 0; ; tries++) {
+    await index.clear();
+    try {
+      return await new Materialiser(options, index, tries < CHECKPOINTS_TRIED_MAX ? lsnAtMost : NO_CHECKPOINT).run(
+        undefined,
+      );
+    } catch (error) {
+      if (!(error instanceof UnusableCheckpoint)) throw error;
+      options.log.alarm("a checkpoint of an app is damaged: an older one and more seals are read", {
+        cause: error.cause,
+      });
+      lsnAtMost = (error.lsn - 1) as Lsn;
+    }
+  }
+}
+
+/** Checkpoints that may be damaged before seals alone are tried. */
+const CHECKPOINTS_TRIED_MAX = 8;
+
+/** Oldest seals that may be damaged before it is given up to find one. */
+const SEALS_TRIED_MAX = 16;
+
+/** No checkpoint is of a record before the first. */
+const NO_CHECKPOINT = -1 as Lsn;
+
+/** The runs of the checkpoint at `lsn` can't be read. */
+class UnusableCheckpoint extends Error {
+  readonly lsn: Lsn;
+
+  constructor(lsn: Lsn, cause: unknown) {
+    super("a checkpoint can't be read", { cause });
+    this.lsn = lsn;
+  }
 }
 
 /** What was reached is not of the line any more, or what follows it is gone: a newer checkpoint may have all of it. */
 function mayComeFromBefore(error: unknown): boolean {
+  if (error instanceof UnusableCheckpoint) return true;
   if (!(error instanceof TidemarkError)) return false;
   return error.code === "REPOSITORY_DAMAGED" || error.code === "FAILED_PRECONDITION";
 }
@@ -83,15 +119,18 @@ function mayComeFromBefore(error: unknown): boolean {
 class Materialiser {
   readonly #options: MaterialiseOptions;
   readonly #index: ArchiveIndex;
+  /** Only checkpoints up to it are looked at; undefined: all. */
+  readonly #lsnAtMost: Lsn | undefined;
   #operations: KvOperation[] = [];
   #operationBytes = 0;
   #rowCount = 0;
   #counters: Counters = emptyCounters();
   #cutShort: Error | undefined;
 
-  constructor(options: MaterialiseOptions, index: ArchiveIndex) {
+  constructor(options: MaterialiseOptions, index: ArchiveIndex, lsnAtMost?: Lsn) {
     this.#options = options;
     this.#index = index;
+    this.#lsnAtMost = lsnAtMost;
   }
 
   async run(progress: LaidProgress | undefined): Promise<Materialised> {
@@ -110,15 +149,14 @@ class Materialiser {
   /** The rows of the latest checkpoint, if there is one; of the same one as before behind the key that was reached. */
   async #layCheckpoint(begun: LaidProgress["runs"]): Promise<LaidState> {
     const { app, onProgress } = this.#options;
-    const latest = await app.latestCheckpoint();
+    const latest = await app.latestCheckpoint({ lsnAtMost: this.#lsnAtMost });
     if (begun !== undefined && begun.checkpoint !== latest?.name) await this.#index.clear();
     if (latest === null) return NOTHING;
     const { name, checkpoint } = latest;
     const from = begun?.checkpoint === name ? Buffer.from(begun.after, "hex") : undefined;
     const rowCountTotal = checkpoint.runs.reduce((sum, run) => sum + run.rows, 0);
-    const sources = checkpoint.runs.map((run) => app.openRun(run).rows(from === undefined ? {} : { from }));
     let last: Buffer | undefined;
-    for await (const rows of mergeRows(sources, { dropDeleted: true })) {
+    for await (const rows of this.#rowsOf(checkpoint, from)) {
       this.#check();
       for (const { key, value } of rows) {
         if (value !== null) this.#layRow(key, value);
@@ -136,6 +174,16 @@ class Materialiser {
     return reached;
   }
 
+  async *#rowsOf({ runs, to }: Checkpoint, from: Buffer | undefined): AsyncGenerator<readonly RowOp[]> {
+    const { app } = this.#options;
+    const sources = runs.map((run) => app.openRun(run).rows(from === undefined ? {} : { from }));
+    try {
+      yield* mergeRows(sources, { dropDeleted: true });
+    } catch (error) {
+      throw isDamage(error) ? new UnusableCheckpoint(to, error) : error;
+    }
+  }
+
   #layRow(key: Buffer, value: Buffer): void {
     if (key[0] === RUN_ROW) this.#add(this.#index.rowOperation(key.subarray(1), value));
     else if (key[0] === RUN_DATA) this.#add(this.#index.dataOperation(key, value));
@@ -150,18 +198,12 @@ class Materialiser {
     const id = { epoch, sequence };
     // The seal whose end the checkpoint is of, if it is there: the next one's line begins with it. A base has none.
     if (sequence === 0) return { ...state, seal: id, time: undefined };
-    try {
-      const { head, hash } = await this.#options.app.readSeal(id);
-      if (head.to !== to || head.chain !== chain)
-        throw new TidemarkError(
-          "DATA_DAMAGED",
-          `a checkpoint is of record ${to}, its seal ends with record ${head.to}`,
-        );
-      return { ...state, seal: { ...id, hash: hash.toString("hex") }, time: head.lastTime };
-    } catch (error) {
-      if (!(error instanceof TidemarkError) || error.code !== "REPOSITORY_DAMAGED") throw error;
-      return { ...state, seal: id, time: undefined };
-    }
+    const seal = await this.#readable(id);
+    if (seal === undefined) return { ...state, seal: id, time: undefined };
+    const { head, hash } = seal;
+    if (head.to !== to || head.chain !== chain)
+      throw new TidemarkError("DATA_DAMAGED", `a checkpoint is of record ${to}, its seal ends with record ${head.to}`);
+    return { ...state, seal: { ...id, hash: hash.toString("hex") }, time: head.lastTime };
   }
 
   /** A newer checkpoint may say that old moments are not kept any more. */
@@ -197,8 +239,7 @@ class Materialiser {
       try {
         next = await walk.next();
       } catch (error) {
-        if (!isNew || reached.lsn === 0 || !(error instanceof TidemarkError) || error.code !== "REPOSITORY_DAMAGED")
-          throw error;
+        if (!isNew || reached.lsn === 0 || !isDamage(error)) throw error;
         log.alarm("an app's newest seals can't be read: it is as it was before them", {
           lsn: reached.lsn,
           cause: error,
@@ -244,12 +285,38 @@ class Materialiser {
     return reached;
   }
 
-  /** Of the oldest seal from which all are there. */
+  /** Of the oldest seal that can be read and from which all are there. */
   async #firstLsn({ lsn }: LaidState): Promise<Lsn> {
-    const { app } = this.#options;
-    const oldest = (await app.line()).next(null);
-    if (oldest === undefined) return (lsn + 1) as Lsn;
-    return Math.min((await app.readSeal(oldest)).head.from, lsn + 1) as Lsn;
+    const { app, log } = this.#options;
+    const none = (lsn + 1) as Lsn;
+    try {
+      const line = await app.line();
+      let id = line.next(null);
+      for (let tries = 0; id !== undefined && tries < SEALS_TRIED_MAX; tries++) {
+        const seal = await this.#readable(id);
+        if (seal !== undefined) return Math.min(seal.head.from, none) as Lsn;
+        id = line.next(id);
+      }
+    } catch (error) {
+      if (!isDamage(error)) throw error;
+      log.alarm("which old records are in the repository can't be found out: its oldest seals are damaged or missing", {
+        cause: error,
+      });
+    }
+    return none;
+  }
+
+  /** Undefined: it is damaged, and the alarm is raised. */
+  async #readable(id: SealId): Promise<Seal | undefined> {
+    try {
+      return await this.#options.app.readSeal(id);
+    } catch (error) {
+      if (!isDamage(error)) throw error;
+      this.#options.log.alarm("a seal in the repository is damaged or missing: its records can't be read", {
+        cause: error,
+      });
+      return undefined;
+    }
   }
 
   #add(operation: KvOperation): void {

@@ -32,7 +32,7 @@ export async function listObjects(app: AppRepository): Promise<ListedObject[]> {
 
 /** What readers of an app need. */
 export type Needs = {
-  readonly packs: ReadonlySet<PackId>;
+  readonly packs: { has(pack: PackId): boolean };
   readonly runs: readonly RunRef[];
   /** Of the newest checkpoint; undefined: there is none. */
   readonly checkpoint: string | undefined;

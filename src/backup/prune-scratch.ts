@@ -24,12 +24,16 @@ import { ArchiveIndex } from "./archive-index.ts";
 import { type ArchivedData, encodeArchivedData, runDataKey, runRowKey } from "./archive-rows.ts";
 import { type CacheFolder, openCacheFolder } from "./cache-folder.ts";
 import { type Materialised, materialise } from "./materialise.ts";
+import { Repacker } from "./prune-repack.ts";
 import { RepositoryArchive } from "./repository-archive.ts";
 
 const SLOT = 1;
 
 /** Where data are that some row names, while they are gathered: rows of no app. */
 const NEEDED = slotPrefix(2);
+
+/** Where living data of poor packs went. */
+const MOVED = slotPrefix(3);
 
 /** Rows of one batch, and places of data looked at at a time. */
 const BATCH_ROWS = 1000;
@@ -64,14 +68,17 @@ export class PruneScratch {
   readonly app: OpenApp;
   /** Kept moments that came with a base. */
   readonly inherited: readonly Lsn[];
+  readonly #repository: AppRepository;
   readonly #cache: CacheFolder;
   readonly #index: ArchiveIndex;
   readonly #work: Work;
 
   private constructor(
+    repository: AppRepository,
     parts: { cache: CacheFolder; laid: Materialised; app: OpenApp; index: ArchiveIndex; inherited: readonly Lsn[] },
     work: Work,
   ) {
+    this.#repository = repository;
     this.#cache = parts.cache;
     this.laid = parts.laid;
     this.app = parts.app;
@@ -92,7 +99,7 @@ export class PruneScratch {
       const inherited = checkpoint?.pruning?.inherited ?? checkpoint?.kept ?? [];
       const opened = await openScratchApp(options, { cache, laid, index, inherited });
       const work = new Work({ clock, turns: new SystemTurns() }, signalled);
-      return new PruneScratch({ cache, laid, app: opened, index, inherited }, work);
+      return new PruneScratch(app, { cache, laid, app: opened, index, inherited }, work);
     } catch (error) {
       await cache.close();
       throw error;
@@ -144,20 +151,26 @@ export class PruneScratch {
     }
   }
 
-  /** The same as rows of a run. */
-  async *dataRows(): AsyncGenerator<readonly Row[], void> {
+  /** The same as rows of a run, after what lives of the `poor` packs was written into new ones. */
+  async *dataRows(poor: ReadonlySet<PackId>): AsyncGenerator<readonly Row[], void> {
+    const repacker = new Repacker(this.#repository, { kv: this.#cache.kv, prefix: MOVED, poor });
+    await repacker.start();
+    if (poor.size > 0)
+      for await (const page of this.data({ all: false })) for (const { data } of page) await repacker.move(data.pieces);
+    await repacker.finish();
     for await (const page of this.data({ all: false }))
       yield page.map(({ segment, dataStart, data }) => ({
         key: runDataKey(segment, dataStart),
-        value: encodeArchivedData(data),
+        value: encodeArchivedData({ ...data, pieces: repacker.moved(data.pieces) }),
       }));
   }
 
-  /** The packs in which these data are. */
-  async packs(options: { readonly all: boolean }): Promise<Set<PackId>> {
-    const packs = new Set<PackId>();
+  /** The packs in which these data are, and how many bytes of each (a chunk that is named twice counts twice), not compressed. */
+  async packs(options: { readonly all: boolean }): Promise<Map<PackId, number>> {
+    const packs = new Map<PackId, number>();
     for await (const page of this.data(options))
-      for (const { data } of page) for (const { place } of data.pieces) packs.add(place.pack);
+      for (const { data } of page)
+        for (const { place } of data.pieces) packs.set(place.pack, (packs.get(place.pack) ?? 0) + place.length);
     return packs;
   }
 

@@ -8,6 +8,7 @@ import { timeOfLsn } from "../meta/reading/time.ts";
 import { gridRows } from "../meta/space/grid.ts";
 import type { AppRepository } from "../repository/app-repository.ts";
 import type { Checkpoint } from "../repository/checkpoint.ts";
+import { type PackId, packIdOfName } from "../repository/chunk-place.ts";
 import type { FoundCheckpoint } from "../repository/latest-checkpoint.ts";
 import type { SealId } from "../repository/names.ts";
 import type { AppDescription } from "../repository/seal-head.ts";
@@ -26,6 +27,12 @@ import { SealFinder } from "./seal-finder.ts";
 
 /** How long what is named in a tomb stays, unless something else is said: longer than any shipper's run. */
 export const PRUNE_GRACE_MS = 24 * 3_600_000;
+
+/** A pack is written anew when less than this of it lives. */
+const POOR_RATIO = 0.5;
+
+/** What is written anew by one pruning: some minutes of most links; the next one goes on. */
+const REPACK_BYTES_MAX = 4 * 1024 ** 3;
 
 /** Clocks of machines that are set differ by less. */
 const CLOCK_SKEW_MS = 5 * 60_000;
@@ -65,6 +72,8 @@ export type PrunePlan = {
   readonly oldestMoment: Timestamp | undefined;
   /** Whether a new base is written. */
   readonly writesBase: boolean;
+  /** Packs of which little lives, and how much that is: it is written into new ones. */
+  readonly repacked: ObjectCount;
   /** What is named in tombs now, to go when the grace is over. */
   readonly doomed: Readonly<Record<PrunedFolder, ObjectCount>>;
   /** What goes now: named in tombs whose grace is over. */
@@ -146,14 +155,21 @@ class Pruning {
     const needsBefore = await this.#needs(latest, { all: true });
     const policy = this.#options.policy ?? latest?.checkpoint.pruning?.policy ?? undefined;
     const changed = await scratch.apply(policy ?? KEEP_EVERYTHING, this.#now());
-    if (changed) await drain(scratch.rows());
-    const packs = changed ? await scratch.packs({ all: false }) : needsBefore.packs;
-    const needsAfter = { ...needsBefore, packs, firstSeal: await this.#firstSeal() };
-    const doomed = this.#doomed(needsAfter, { keepsLatest: !changed });
-    const plan = await this.#plan({ policy, before, changed, doomed });
+    await drain(scratch.rows());
+    const packs = await scratch.packs({ all: false });
+    const poor = this.#poor(packs);
+    const writesBase = changed || poor.size > 0;
+    const living = new Set([...packs.keys()].filter((pack) => !poor.has(pack)));
+    const needsAfter = {
+      ...needsBefore,
+      packs: writesBase ? living : needsBefore.packs,
+      firstSeal: await this.#firstSeal(),
+    };
+    const doomed = this.#doomed(needsAfter, { keepsLatest: !writesBase });
+    const plan = await this.#plan({ policy, before, writesBase, poor, doomed });
     const agreed = !this.#options.dryRun && ((await this.#options.confirm?.(plan)) ?? true);
     if (!agreed) return { plan, executed: undefined };
-    return { plan, executed: await this.#execute({ policy, changed, needsBefore, doomed }) };
+    return { plan, executed: await this.#execute({ policy, writesBase, poor, needsBefore, doomed }) };
   }
 
   /**
@@ -168,7 +184,8 @@ class Pruning {
 
   async #execute(parts: {
     readonly policy: RetentionPolicy | undefined;
-    readonly changed: boolean;
+    readonly writesBase: boolean;
+    readonly poor: ReadonlyMap<PackId, number>;
     readonly needsBefore: Needs;
     readonly doomed: readonly ListedObject[];
   }): Promise<ExecutedTombs> {
@@ -179,7 +196,7 @@ class Pruning {
     const stillNeeded = async (names: readonly string[]): Promise<ReadonlySet<string>> =>
       new Set(names.filter(isNeeded));
     const executed = await app.executeTombs({ graceMs, stillNeeded });
-    if (parts.changed) await this.#writeBase(parts.policy);
+    if (parts.writesBase) await this.#writeBase(parts.policy, parts.poor);
     onStep?.("write-tombs");
     const names = parts.doomed.map(({ name }) => name);
     if (names.length > 0) await app.writeTombs(scratch.laid.seal.epoch, { names, reason: "pruned" });
@@ -187,13 +204,13 @@ class Pruning {
   }
 
   /** A checkpoint at the newest seal that was read, of what is left. It needs no epoch of its own: it says the same as the seals do, less what is not kept. */
-  async #writeBase(policy: RetentionPolicy | undefined): Promise<void> {
+  async #writeBase(policy: RetentionPolicy | undefined, poor: ReadonlyMap<PackId, number>): Promise<void> {
     const { app, onStep } = this.#options;
     const { scratch, latest } = this.#parts;
     const { laid, inherited } = scratch;
     onStep?.("write-base");
     const rows = await app.writeRun(scratch.rows());
-    const data = await app.writeRun(scratch.dataRows());
+    const data = await app.writeRun(scratch.dataRows(new Set(poor.keys())));
     const { floor, floorTime } = await this.#floor();
     const checkpoint: Checkpoint = {
       appId: app.appId,
@@ -206,10 +223,32 @@ class Pruning {
       app: this.#description(),
       floor: floor === 0 || floorTime === undefined ? null : { lsn: floor, time: floorTime },
       kept: [...scratch.app.core.moments.kept.in(0, floor)],
+      repairs: latest?.checkpoint.repairs,
+      lostPacks: latest?.checkpoint.lostPacks,
       pruning: { count: (latest?.checkpoint.pruning?.count ?? 0) + 1, policy: policy ?? null, inherited },
     };
     onStep?.("publish");
     await app.publishCheckpoint(checkpoint);
+  }
+
+  /** Packs of which so little lives that writing that anew gains for certain: less than half of what they take, though that is compressed and this is not. Poorest first, up to a bound. */
+  #poor(packs: ReadonlyMap<PackId, number>): Map<PackId, number> {
+    const { listed, nowMs, graceMs } = this.#parts;
+    const found: { readonly id: PackId; readonly liveBytes: number; readonly ratio: number }[] = [];
+    for (const { folder, name, bytes, modifiedMs } of listed) {
+      const id = folder === "packs" && modifiedMs + graceMs <= nowMs ? packIdOfName(name) : undefined;
+      const liveBytes = id === undefined ? undefined : packs.get(id);
+      if (id === undefined || liveBytes === undefined || liveBytes >= bytes * POOR_RATIO) continue;
+      found.push({ id, liveBytes, ratio: liveBytes / bytes });
+    }
+    const poor = new Map<PackId, number>();
+    let left = REPACK_BYTES_MAX;
+    for (const { id, liveBytes } of found.sort((a, b) => a.ratio - b.ratio)) {
+      left -= liveBytes;
+      if (left < 0) break;
+      poor.set(id, liveBytes);
+    }
+    return poor;
   }
 
   /** What goes because of age or because nothing names it: older than the grace by the store's clock, so that what somebody is just writing is never among it, and in no tomb yet. */
@@ -250,7 +289,8 @@ class Pruning {
   async #plan(parts: {
     readonly policy: RetentionPolicy | undefined;
     readonly before: PrunePlan["before"];
-    readonly changed: boolean;
+    readonly writesBase: boolean;
+    readonly poor: ReadonlyMap<PackId, number>;
     readonly doomed: readonly ListedObject[];
   }): Promise<PrunePlan> {
     const { listed, tombs, nowMs, graceMs, scratch } = this.#parts;
@@ -272,7 +312,8 @@ class Pruning {
       after: await this.#floor(),
       momentCount: grid.length,
       oldestMoment: grid[0]?.turn,
-      writesBase: parts.changed,
+      writesBase: parts.writesBase,
+      repacked: { count: parts.poor.size, bytes: [...parts.poor.values()].reduce((sum, bytes) => sum + bytes, 0) },
       doomed: Object.fromEntries(PRUNED_FOLDERS.map((folder) => [folder, of(folder)])) as PrunePlan["doomed"],
       due,
       waiting,

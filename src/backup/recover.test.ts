@@ -238,7 +238,7 @@ test("where the newest seals can't be read the app comes back as it was before t
   await damage(seals.at(-2) ?? "");
   const report = await run();
   const lsn = report.apps[0]?.lsn ?? (0 as Lsn);
-  expect(report.apps[0]?.cutShort).toMatchObject({ code: "REPOSITORY_DAMAGED" });
+  expect(report.apps[0]?.cutShort).toContain("/seals/");
   expect(lsn).toBeGreaterThanOrEqual(moments[1] ?? 0);
   expect(lsn).toBeLessThan(shipper.lsn);
   await withService(async (app) => {

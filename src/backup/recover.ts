@@ -66,7 +66,7 @@ export type RecoveredApp = RecoveryItem & {
   /** Bytes that are damaged or missing in the repository: reading them is EIO. */
   readonly damagedBytes: number;
   /** Why the app's newest seals could not be read, if so: it is as it was before them. */
-  readonly cutShort?: Error;
+  readonly cutShort?: string;
 };
 
 export type RecoverReport = {
@@ -179,7 +179,7 @@ class Recovery {
     const tell = (progress: Omitted<RecoverProgress>): void =>
       onProgress?.({ ...progress, app, appNumber: index + 1, appCount: this.#plan.items.length });
     try {
-      let cutShort: Error | undefined;
+      let cutShort: string | undefined;
       if (service.get(app.appId) === undefined) {
         const laid = await layApp({
           ...this.#options,
@@ -190,7 +190,7 @@ class Recovery {
           onProgress: (progress) => tell({ kind: "rows", ...progress }),
           ...(signal === undefined ? {} : { signal }),
         });
-        cutShort = laid.cutShort;
+        cutShort = laid.cutShort?.message;
         await service.open(laid.row);
       }
       const done = await this.#hydrate(app, service, (bytesDone) => tell({ kind: "data", bytesDone }));

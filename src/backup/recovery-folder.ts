@@ -30,11 +30,16 @@ export type RecoveryPlan = {
 export async function openRecoveryFolder(
   options: DataFolderOptions,
 ): Promise<{ readonly folder: DataFolder; readonly plan: RecoveryPlan | undefined }> {
-  const at = path.resolve(options.path);
-  const plan = readPlan(at);
-  if (plan === undefined) refuseUsed(at);
+  checkRecoveryFolder(options.path);
+  const plan = readPlan(path.resolve(options.path));
   const folder = await DataFolder.open({ ...options, unfinished: "accept" });
   return { folder, plan };
+}
+
+/** Throws as `openRecoveryFolder` does for a folder that it would refuse, with nothing changed: to be asked before anything is done for a recovery. */
+export function checkRecoveryFolder(folder: string): void {
+  const at = path.resolve(folder);
+  if (readPlan(at) === undefined) refuseUsed(at);
 }
 
 /** Notes, durably, what is about to be done, before anything is in the folder. */

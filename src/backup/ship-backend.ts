@@ -1,6 +1,7 @@
 import type { Timestamp } from "../base/clock.ts";
 import type { Lsn } from "../domain/ids.ts";
 import type { AppDescription } from "../repository/seal-head.ts";
+import type { RepairReport, RepairRequest } from "./repair/repair-report.ts";
 
 /** A moment that can be restored from the repository alone: the app after record `lsn`, made at `time`. */
 export type ProtectedMoment = { readonly lsn: Lsn; readonly time: Timestamp };
@@ -41,6 +42,12 @@ export interface ShipBackend {
 
   /** Writes a checkpoint of what was shipped, if enough came since the last one, or if `force`. Answers whether there was something to write. */
   checkpoint(options: { readonly force: boolean; readonly app: AppDescription }): Promise<boolean>;
+
+  /**
+   * Checks what is in the repository and, unless it is only a plan, makes it readable again: see repair/repair-app.ts. After the answer "base" the next `start` and `ship` of something new write one. Shipping waits while something
+   * is repaired, not while it is checked. `start` must have been called.
+   */
+  repair(request: RepairRequest & { readonly app: AppDescription }): Promise<RepairReport>;
 
   /** Ends what is under way as soon as it can be: it rejects with CANCELLED. */
   abort(): void;

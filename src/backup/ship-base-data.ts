@@ -87,7 +87,8 @@ export class BaseData {
   #isGone(segment: number): boolean {
     if (segment <= this.#archivedTo) return true;
     const row = this.#get(numberKey(TABLE.SEGMENT_USE, segment));
-    return row !== undefined && decodeUse(row).state === "gone";
+    const state = row === undefined ? undefined : decodeUse(row).state;
+    return state === "gone" || state === "dead";
   }
 
   #get(key: Buffer): Buffer | undefined {

@@ -10,6 +10,7 @@ import { KvError } from "../kv/kv-error.ts";
 import { MemoryKv } from "../kv/memory-kv.ts";
 import type { SealShipped } from "./ship-backend.ts";
 import { DESCRIBED, ShipFixture, SMALL_SEALS, verifyShipped } from "./ship-fixture.ts";
+import { verifyMaterialised } from "./ship-verify-fixture.ts";
 
 test("everything up to the target comes into the repository, and can be read back byte for byte", async () => {
   await using fixture = await ShipFixture.open({ limits: SMALL_SEALS, journalLimits: { segmentBytesMax: 300_000 } });
@@ -249,4 +250,25 @@ test("an index that was not compared with the store for long is, before it is us
   await engine.ship(await fixture.target(), () => {});
   const head = await fixture.repository().head();
   expect(head.seal?.head.packs).toHaveLength(1);
+});
+
+test("a repository that lost seals is noticed by who remembers them, and gets what it lacks again", async () => {
+  for (const lost of [1, 3]) {
+    await using fixture = await ShipFixture.open();
+    const { test: app, root } = fixture;
+    const engine = fixture.engine();
+    for (let seal = 0; seal < 3; seal++) {
+      app.put(root, `f${seal}`, `contents ${seal}`);
+      await fixture.shipAll(engine);
+    }
+    const names: string[] = [];
+    for await (const page of fixture.store.list(`${fixture.repository().prefix}seals/`))
+      names.push(...page.map(({ name }) => name));
+    await fixture.store.delete(names.slice(-lost));
+    app.put(root, "after", "the loss");
+    await fixture.shipAll(fixture.engine());
+    expect(fixture.log.at("alarm").map(({ message }) => message)).toEqual([expect.stringContaining("lost seals")]);
+    const { kv } = fixture.apps;
+    expect(await verifyMaterialised(fixture.repository(), fixture.app, { kv })).toBe(fixture.app.core.lastLsn);
+  }
 });

@@ -13,11 +13,15 @@ import { chunksOf } from "../repository/pack-directory.ts";
 import { PackReader } from "../repository/pack-reader.ts";
 import type { SealedPack } from "../repository/pack-writer.ts";
 import type { AppDescription } from "../repository/seal-head.ts";
+import { isObjectDamage } from "./check/finding.ts";
 import { CheckpointWriter } from "./checkpoint-writer.ts";
+import { checkToRepair, reportOf } from "./repair/check-to-repair.ts";
+import { type RepairOptions, RowsLostError, repairApp } from "./repair/repair-app.ts";
+import type { RepairReport, RepairRequest } from "./repair/repair-report.ts";
 import type { SealShipped, ShipBackend, ShipStarted, ShipTarget } from "./ship-backend.ts";
 import { writeBase } from "./ship-base.ts";
 import { ShipError, shipError } from "./ship-error.ts";
-import { chunkIndexPrefix, markShipped, scratchPrefix } from "./ship-index.ts";
+import { chunkIndexPrefix, markShipped, scratchPrefix, shippedMark } from "./ship-index.ts";
 import { ShipLine, TombedPackError } from "./ship-line.ts";
 import type { LocalJournal } from "./ship-local-chain.ts";
 import { ShipPacks, type ShippedPack } from "./ship-packs.ts";
@@ -59,6 +63,7 @@ export class ShipEngine implements ShipBackend {
   #knownAt: { readonly monotonicMs: number; readonly wallSec: number } | undefined;
   #work: Promise<unknown> = Promise.resolve();
   #isBusy = false;
+  #closed = false;
   #app: AppDescription | undefined;
   #onShipped: (shipped: SealShipped) => void = () => {};
   #uploadedBytes = 0;
@@ -85,6 +90,7 @@ export class ShipEngine implements ShipBackend {
       await this.#checkpoints.start(line.end.lsn);
       this.#line = line;
       const { lsn, time } = line.end;
+      this.#compareWithMark(lsn);
       await this.#mark(lsn);
       return { epoch: line.epoch, protected: lsn === 0 ? undefined : { lsn, time: time ?? clock.now() } };
     });
@@ -118,11 +124,46 @@ export class ShipEngine implements ShipBackend {
     });
   }
 
+  async repair({ app, ...request }: RepairRequest & { readonly app: AppDescription }): Promise<RepairReport> {
+    const { repository } = this.#options;
+    const checked = await checkToRepair({ repository, readPart: request.readPart, check: () => this.#check() }).catch(
+      (error: unknown) => {
+        throw shipError(error);
+      },
+    );
+    if (request.isPlan || (!checked.isDamaged && checked.lost.isEmpty)) return reportOf(checked, undefined);
+    // One that is being written would wait for us to end.
+    await this.#checkpoints.idle();
+    return this.#run(async () => {
+      const line = this.#line;
+      if (line === undefined) throw new ShipError("LOCAL", "shipping was not started");
+      await this.#reset();
+      if (await repository.isFenced(line.epoch)) throw fencedBefore(line.epoch);
+      // Packs may have gone missing since they were listed last.
+      this.#knownAt = undefined;
+      await this.#knowPacks();
+      for (const pack of checked.lost.packs) if (this.#index.covers(pack)) await this.#index.hidePack(pack);
+      if (!checked.isDamaged) return reportOf(checked, undefined);
+      try {
+        return reportOf(checked, await this.#repair(line, { checked, app, isReadWhole: request.readPart >= 1 }));
+      } catch (error) {
+        if (!(error instanceof RowsLostError)) throw error;
+        this.#options.log.warn("an app's rows in the repository are lost: it gets a new base", { cause: error });
+        this.#wantsBase = true;
+        this.#line = undefined;
+        return reportOf(checked, "base");
+      } finally {
+        await this.#reset();
+      }
+    });
+  }
+
   abort(): void {
     this.#aborted = true;
   }
 
   async close(): Promise<void> {
+    this.#closed = true;
     this.abort();
     await this.#work.catch(() => {});
     await this.#checkpoints.idle();
@@ -131,6 +172,7 @@ export class ShipEngine implements ShipBackend {
 
   /** One call at a time, errors as ShipErrors. */
   #run<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#closed) return Promise.reject(new ShipError("CANCELLED", "shipping was ended"));
     this.#aborted = false;
     this.#isBusy = true;
     const done = this.#work
@@ -145,6 +187,29 @@ export class ShipEngine implements ShipBackend {
     this.#work = done;
     done.catch(() => {});
     return done;
+  }
+
+  #repair(line: ShipLine, about: Pick<RepairOptions, "checked" | "app" | "isReadWhole">): ReturnType<typeof repairApp> {
+    const { repository, journal, log, limits = SEAL_LIMITS } = this.#options;
+    const turn = async (): Promise<void> => {
+      this.#check();
+      await this.#turns.next();
+    };
+    const check = (): void => this.#check();
+    const newPacks = (): ShipPacks => this.#newPacks();
+    const parts = {
+      repository,
+      journal,
+      log,
+      limits,
+      gear: this.#gear,
+      index: this.#index,
+      end: line.end,
+      newPacks,
+      check,
+      turn,
+    };
+    return repairApp({ ...parts, ...about });
   }
 
   async #shipTo(line: ShipLine, to: Lsn): Promise<void> {
@@ -252,10 +317,16 @@ export class ShipEngine implements ShipBackend {
     const { repository } = this.#options;
     const reader = new PackReader({ store: repository.store, keys: repository.keys });
     const check = (): void => this.#check();
-    await this.#index.reconcile({
+    const { added } = await this.#index.reconcile({
       listed: listPacks(repository, check),
-      readChunks: async (pack) => chunksOf(await reader.readDirectory(pack)),
+      // What is in a pack that is damaged is stored again.
+      readChunks: (pack) => reader.readDirectory(pack).then(chunksOf, nothingIfDamaged),
     });
+    if (added > 0) {
+      const latest = await repository.latestCheckpoint({});
+      for (const pack of latest?.checkpoint.lostPacks ?? [])
+        if (this.#index.covers(pack)) await this.#index.hidePack(pack);
+    }
     for (const pack of await repository.tombedPacks()) await this.#index.dropPack(pack as PackId);
     this.#knowNow();
   }
@@ -271,6 +342,22 @@ export class ShipEngine implements ShipBackend {
   #knowNow(): void {
     const { clock } = this.#options;
     this.#knownAt = { monotonicMs: clock.monotonicMs(), wallSec: clock.now().sec };
+  }
+
+  /** Whether the repository still has what this machine remembers to have shipped. It gets it again, from where it ends now; without any seal behind a base, or readers might find old seals beside new ones. */
+  #compareWithMark(lsn: Lsn): void {
+    const { index, repository, log } = this.#options;
+    const mark = shippedMark(index, repository.tag);
+    if (lsn >= mark) return;
+    log.alarm(
+      "the repository has lost seals that were there, or shows an older state: what is kept here is shipped again",
+      {
+        appId: repository.appId,
+        lsn,
+        shippedLsn: mark,
+      },
+    );
+    if (lsn === 0) this.#wantsBase = true;
   }
 
   /** Only remembers: failing does no harm. */
@@ -305,6 +392,18 @@ export class ShipEngine implements ShipBackend {
   #check(): void {
     if (this.#aborted) throw new ShipError("CANCELLED", "shipping was interrupted");
   }
+}
+
+function nothingIfDamaged(error: unknown): [] {
+  if (isObjectDamage(error)) return [];
+  throw error;
+}
+
+function fencedBefore(epoch: number): ShipError {
+  return new ShipError(
+    "FENCED",
+    `Another service backs up this app into the same repository: it took over from epoch ${epoch}`,
+  );
 }
 
 function isKept({ folder, appId }: LocalJournal, lsn: Lsn): boolean {

@@ -21,6 +21,14 @@ export class ShipError extends Error {
   }
 }
 
+/** Failures of a store that pass by themselves: a network, a server. Of all others (a key, a bucket, a bill) somebody has to know. */
+const PASSING: ReadonlySet<string | undefined> = new Set(["BLOB_UNREACHABLE", "BLOB_TIMEOUT", "BLOB_IO"]);
+
+/** Whether nobody needs to do anything about it. */
+export function passesByItself({ code, causeCode }: ShipError): boolean {
+  return code === "CANCELLED" || (code === "STORE" && PASSING.has(causeCode));
+}
+
 const CODE_OF: Readonly<Record<string, ShipErrorCode>> = {
   DATA_DAMAGED: "DAMAGED",
   OUT_OF_HISTORY: "DAMAGED",

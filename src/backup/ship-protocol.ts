@@ -4,6 +4,7 @@ import type { Environment } from "../blob/s3-credentials.ts";
 import type { AppId } from "../domain/ids.ts";
 import type { AppKeyMaterial } from "../repository/app-keys.ts";
 import type { AppDescription } from "../repository/seal-head.ts";
+import type { RepairReport, RepairRequest } from "./repair/repair-report.ts";
 import type { SealShipped, ShipStarted, ShipTarget } from "./ship-backend.ts";
 import type { ShipErrorCode } from "./ship-error.ts";
 import type { SealLimits } from "./ship-seal.ts";
@@ -44,10 +45,16 @@ export type ShipRequest =
       readonly force: boolean;
       readonly app: AppDescription;
     }
+  | {
+      readonly kind: "repair";
+      readonly id: number;
+      readonly ship: number;
+      readonly request: RepairRequest & { readonly app: AppDescription };
+    }
   | { readonly kind: "abort"; readonly id: number; readonly ship: number }
   | { readonly kind: "close"; readonly id: number; readonly ship: number };
 
-export type ShipAnswer = ShipStarted | boolean | null;
+export type ShipAnswer = ShipStarted | RepairReport | boolean | null;
 
 /** What the worker says. `shipped` comes before the answer to its request. */
 export type ShipReply =

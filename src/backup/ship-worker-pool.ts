@@ -3,6 +3,7 @@ import { present } from "../base/assert.ts";
 import type { Log } from "../base/log.ts";
 import type { KvStore } from "../kv/kv-store.ts";
 import type { AppDescription } from "../repository/seal-head.ts";
+import type { RepairReport, RepairRequest } from "./repair/repair-report.ts";
 import type { SealShipped, ShipBackend, ShipStarted, ShipTarget } from "./ship-backend.ts";
 import { ShipError } from "./ship-error.ts";
 import type { ShipAnswer, ShipReply, ShipRequest, ShipSpec } from "./ship-protocol.ts";
@@ -116,6 +117,8 @@ class WorkerBackend implements ShipBackend {
   readonly #ship: number;
   /** In which thread it is open. */
   #openIn = 0;
+  #opening: Promise<void> | undefined;
+  #closed = false;
 
   constructor(pool: ShipWorkerPool, options: { readonly spec: ShipSpec; readonly ship: number }) {
     this.#pool = pool;
@@ -124,30 +127,51 @@ class WorkerBackend implements ShipBackend {
   }
 
   async start(target: ShipTarget): Promise<ShipStarted> {
-    if (this.#openIn === 0 || this.#openIn !== this.#pool.generation) {
-      await this.#pool.ask({ kind: "open", ship: this.#ship, spec: this.#spec });
-      this.#openIn = this.#pool.generation;
+    if (!this.#isOpen) {
+      this.#opening = this.#open().finally(() => {
+        this.#opening = undefined;
+      });
+      await this.#opening;
     }
+    if (this.#closed) throw new ShipError("CANCELLED", "shipping was ended");
     return (await this.#pool.ask({ kind: "start", ship: this.#ship, target })) as ShipStarted;
   }
 
   async ship(target: ShipTarget, onShipped: (shipped: SealShipped) => void): Promise<void> {
-    if (this.#openIn !== this.#pool.generation) throw new ShipError("LOCAL", "the ship worker was started again");
+    if (this.#closed) throw new ShipError("CANCELLED", "shipping was ended");
+    if (!this.#isOpen) throw new ShipError("LOCAL", "the ship worker was started again");
     await this.#pool.ask({ kind: "ship", ship: this.#ship, target }, onShipped);
   }
 
   async checkpoint(options: { readonly force: boolean; readonly app: AppDescription }): Promise<boolean> {
-    if (this.#openIn === 0 || this.#openIn !== this.#pool.generation) return false;
+    if (!this.#isOpen || this.#closed) return false;
     return (await this.#pool.ask({ kind: "checkpoint", ship: this.#ship, ...options })) === true;
   }
 
+  async repair(request: RepairRequest & { readonly app: AppDescription }): Promise<RepairReport> {
+    if (this.#openIn === 0 || this.#openIn !== this.#pool.generation)
+      throw new ShipError("LOCAL", "the backup has not begun yet");
+    return (await this.#pool.ask({ kind: "repair", ship: this.#ship, request })) as RepairReport;
+  }
+
   abort(): void {
-    if (this.#openIn !== 0) this.#pool.ask({ kind: "abort", ship: this.#ship }).catch(() => {});
+    if (this.#isOpen) this.#pool.ask({ kind: "abort", ship: this.#ship }).catch(() => {});
   }
 
   async close(): Promise<void> {
-    if (this.#openIn === 0 || this.#openIn !== this.#pool.generation) return;
+    this.#closed = true;
+    await this.#opening?.catch(() => {});
+    if (!this.#isOpen) return;
     this.#openIn = 0;
     await this.#pool.ask({ kind: "close", ship: this.#ship });
+  }
+
+  get #isOpen(): boolean {
+    return this.#openIn !== 0 && this.#openIn === this.#pool.generation;
+  }
+
+  async #open(): Promise<void> {
+    await this.#pool.ask({ kind: "open", ship: this.#ship, spec: this.#spec });
+    this.#openIn = this.#pool.generation;
   }
 }

@@ -92,6 +92,8 @@ async function run(request: ShipRequest): Promise<ShipAnswer> {
       return null;
     case "checkpoint":
       return ship.engine.checkpoint(request);
+    case "repair":
+      return ship.engine.repair(request.request);
     case "abort":
       ship.engine.abort();
       return null;

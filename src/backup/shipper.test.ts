@@ -148,11 +148,38 @@ test("under the policy to stop, writers are refused while too much waits", async
     timers.advance(1000);
     expect(shipper.refusal()).toMatchObject({ code: "ENOSPC" });
     expect(shipper.status()).toMatchObject({ state: "stopped", isBacklogLarge: true });
-    expect(log.at("alarm")).toHaveLength(1);
+    expect(log.at("alarm").filter(({ message }) => message.includes("too much"))).toHaveLength(1);
     store.heal();
     timers.advance(120_000);
     await until(() => shipper.refusal() === undefined);
     expect(shipper.status().isBacklogLarge).toBe(false);
+  });
+});
+
+test("a store that refuses is an alarm, one that can't be reached is none; both are tried again", async () => {
+  const store = new FaultyBlobs(new MemoryBlobs());
+  await withShipper({ store }, async ({ fixture, timers, shipper }) => {
+    const { test: app, root, log } = fixture;
+    shipper.start();
+    await until(() => shipper.status().state === "idle");
+    store.inject({ operation: "put", times: 1_000_000, effect: { kind: "fail" } });
+    app.put(root, "a", "one");
+    await app.settle();
+    timers.advance(EVERY_MS);
+    await until(() => shipper.status().state === "retrying");
+    expect(log.at("alarm")).toEqual([]);
+    store.heal();
+    const denied = new BlobError("BLOB_DENIED", "the key is unknown");
+    store.inject({ operation: "put", times: 1_000_000, effect: { kind: "fail", error: denied } });
+    store.inject({ operation: "list", times: 1_000_000, effect: { kind: "fail", error: denied } });
+    timers.advance(60_000);
+    await until(() => shipper.status().state === "failed");
+    expect(shipper.status().message).toContain("the key is unknown");
+    expect(log.at("alarm")).toHaveLength(1);
+    store.heal();
+    timers.advance(60_000);
+    await until(() => shipper.status().state === "idle");
+    expect(shipper.status()).toMatchObject({ protected: { lsn: fixture.app.core.lastLsn }, lagMs: 0 });
   });
 });
 
@@ -202,6 +229,7 @@ test("a second service takes over; the first stops with an alarm, and goes on on
     await app.settle();
     timers.advance(3_600_000);
     expect(shipper.status().state).toBe("fenced");
+    await expect(shipper.now()).rejects.toMatchObject({ code: "FAILED_PRECONDITION" });
     await second.stop();
     shipper.takeOver();
     await until(() => shipper.status().state === "idle");
@@ -247,9 +275,13 @@ test("what an earlier process shipped is known before the store can be asked", a
   await using fixture = await ShipFixture.open({ store });
   await fixture.shipAll(fixture.engine());
   store.inject({ operation: "list", times: 1000, effect: { kind: "fail" } });
-  const shipper = shipperOf(fixture, {});
+  const timers = new ManualTimers();
+  const shipper = shipperOf(fixture, { timers, onBacklog: "stop", backlogBytesMax: 1n });
   shipper.start();
   await until(() => shipper.status().state === "retrying");
+  timers.advance(10_000);
   expect(shipper.floor).toBe(fixture.app.core.lastLsn);
+  expect(shipper.status()).toMatchObject({ lagMs: 0, bytesUnprotected: 0n, isBacklogLarge: false });
+  expect(shipper.refusal()).toBeUndefined();
   await shipper.stop();
 });

@@ -9,8 +9,9 @@ import { encodeJson } from "../meta/rows.ts";
 import type { AppDescription } from "../repository/seal-head.ts";
 import { Backlog, type BacklogPolicy, type DiskState } from "./backlog.ts";
 import { journalBytesAfter } from "./backlog-bytes.ts";
+import type { RepairReport, RepairRequest } from "./repair/repair-report.ts";
 import type { ProtectedMoment, SealShipped, ShipBackend } from "./ship-backend.ts";
-import { apiErrorOf, type ShipError, shipError } from "./ship-error.ts";
+import { apiErrorOf, passesByItself, type ShipError, type ShipErrorCode, shipError } from "./ship-error.ts";
 
 /** An app whose journal is shipped. */
 export type ShippedApp = Pick<OpenApp, "id" | "journal" | "core">;
@@ -66,6 +67,9 @@ const RETRY_MS_MAX = 60_000;
 /** Wait after a failure that somebody has to see to: they may have, without telling us. */
 const FAILED_RETRY_MS = 300_000;
 
+/** Failures that trying again does not help. */
+const NEEDING_SOMEBODY: ReadonlySet<ShipErrorCode> = new Set(["OTHER_HISTORY", "DAMAGED", "REPOSITORY"]);
+
 /** How often a backlog is looked at, while there is one. */
 const WATCH_MS = 1000;
 
@@ -95,6 +99,7 @@ export class Shipper {
   #closing = false;
   #started = false;
   #epoch: number | undefined;
+  #isRepairing = false;
   #protected: ProtectedMoment | undefined;
   #failure: ShipError | undefined;
   #failures = 0;
@@ -174,6 +179,45 @@ export class Shipper {
     tx.commit(RECORD_OP.SPACE, encodeJson({ described: { name, deleted: deleted !== null } }), { useReserve: true });
   }
 
+  /**
+   * Checks the app in the repository and makes what is damaged there readable again, from this machine's journal. Meanwhile local history stays. Answers what was wrong. Throws TidemarkError.
+   */
+  async repair(request: RepairRequest): Promise<RepairReport> {
+    const { backend, describe } = this.#options;
+    if (this.#isRepairing) throw new TidemarkError("FAILED_PRECONDITION", "a repair of this app is under way already");
+    const repair = (wanted: RepairRequest): Promise<RepairReport> =>
+      backend.repair({ ...wanted, app: describe() }).catch((error: unknown) => {
+        throw apiErrorOf(shipError(error));
+      });
+    this.#isRepairing = true;
+    try {
+      if (request.isPlan) await this.now();
+      else await this.#shipSomething();
+      const report = await repair(request);
+      if (report.rows !== "base" || request.isPlan) return report;
+      await this.#beginAnew();
+      // What a base has of data shows when it is there.
+      const { missing, lostBytes } = await repair({ ...request, isPlan: true });
+      return { ...report, missing, restoredBytes: Math.max(0, report.lostBytes - lostBytes) };
+    } finally {
+      this.#isRepairing = false;
+    }
+  }
+
+  /** So that the line ends with a seal that is whole: were the newest one damaged, a shipper that starts would go on from before it, and the repair would not count. */
+  async #shipSomething(): Promise<void> {
+    await this.now();
+    this.renamed();
+    await this.now();
+  }
+
+  /** The next start takes an epoch, and ships a base behind which there is a change. */
+  async #beginAnew(): Promise<void> {
+    await this.#running;
+    this.#started = false;
+    await this.#shipSomething();
+  }
+
   /** Writes a checkpoint of what is shipped, whether one is due or not. Throws TidemarkError. */
   async checkpointNow(): Promise<void> {
     const { backend, describe } = this.#options;
@@ -184,7 +228,9 @@ export class Shipper {
 
   /** Up to where local history may be dropped: SpaceKeeper's `floorMax`. */
   get floor(): Lsn {
-    return this.#backlog.floor(this.#protected?.lsn ?? this.#options.shippedMark);
+    // What is repaired is read from local history.
+    if (this.#isRepairing) return 0 as Lsn;
+    return this.#backlog.floor(this.#reached);
   }
 
   /** What a writer gets instead of an answer; undefined: it may write. Cheap. */
@@ -206,10 +252,11 @@ export class Shipper {
   }
 
   #state(): ShipperState {
-    const failure = this.#failure?.code;
-    if (failure === "FENCED") return "fenced";
-    if (failure === "OTHER_HISTORY" || failure === "DAMAGED" || failure === "REPOSITORY") return "failed";
+    const failure = this.#failure;
+    if (failure?.code === "FENCED") return "fenced";
+    if (failure !== undefined && NEEDING_SOMEBODY.has(failure.code)) return "failed";
     if (this.#backlog.isStopping) return "stopped";
+    if (failure?.code === "STORE" && !passesByItself(failure)) return "failed";
     if (failure !== undefined) return "retrying";
     if (!this.#started) return "starting";
     return this.#running === undefined ? "idle" : "shipping";
@@ -220,11 +267,16 @@ export class Shipper {
   }
 
   #bytesUnprotected(): bigint {
-    return journalBytesAfter(this.#options.app.journal, this.#protected?.lsn ?? (0 as Lsn));
+    return journalBytesAfter(this.#options.app.journal, this.#reached);
   }
 
   #isBehind(): boolean {
-    return this.#options.app.journal.lastLsn > (this.#protected?.lsn ?? 0);
+    return this.#options.app.journal.lastLsn > this.#reached;
+  }
+
+  /** What is protected; until the repository could be asked, what was last known: else all of the journal would be a backlog after each start, and could have writers refused. */
+  get #reached(): Lsn {
+    return this.#protected?.lsn ?? this.#options.shippedMark;
   }
 
   /** Called for each sync of the journal: it must cost nothing. */
@@ -260,14 +312,15 @@ export class Shipper {
   async #round(): Promise<void> {
     const { backend, app, describe, clock, log } = this.#options;
     const beganMs = clock.monotonicMs();
-    const target = { to: app.journal.durableLsn, app: describe() };
     try {
+      const target = { to: app.journal.durableLsn, app: describe() };
       if (!this.#started) {
         const started = await backend.start(target);
         this.#epoch = started.epoch;
         this.#protected = started.protected;
         this.#started = true;
       }
+      if (this.#closing) return;
       if (target.to > (this.#protected?.lsn ?? 0)) {
         await backend.ship(target, (shipped) => this.#shipped(shipped));
       }
@@ -317,15 +370,16 @@ export class Shipper {
 
   #failed(error: ShipError): void {
     const { log, app } = this.#options;
-    const isNews = this.#failure?.code !== error.code;
+    const passes = passesByItself(error);
+    const before = this.#failure;
+    const isNews = before === undefined || before.code !== error.code || passesByItself(before) !== passes;
     this.#failure = error;
     this.#failures += 1;
     this.#started = false;
     if (this.#closing) return;
     const fields = { appId: app.id, code: error.causeCode ?? error.code, cause: error };
-    const needsSomebody = error.code !== "STORE" && error.code !== "CANCELLED";
     if (!isNews) log.debug("the backup still fails", fields);
-    else if (needsSomebody) log.alarm("the backup stopped", fields);
+    else if (!passes) log.alarm("the backup stopped", fields);
     else log.warn("the backup can't go on for now and is tried again", fields);
     this.#reject(apiErrorOf(error));
   }

@@ -6,7 +6,7 @@ export const EXIT_CODES = {
   FAILURE: { code: 1, meaning: "it failed in a way that has no code of its own" },
   USAGE: { code: 2, meaning: "the command line is wrong" },
   NOT_FOUND: { code: 3, meaning: "no such app, share, path, snapshot or moment" },
-  UNREACHABLE: { code: 4, meaning: "the service is not running or not reachable" },
+  UNREACHABLE: { code: 4, meaning: "the service, or the store of a repository, is not running or not reachable" },
   CONFLICT: {
     code: 5,
     meaning: "the state does not allow it: a name is taken, a share is mounted, a folder is in use",

@@ -2,7 +2,7 @@ import { Command } from "commander";
 import { MOMENT_GRAMMAR } from "../domain/moment.ts";
 import { addAppCommands } from "./commands/app-commands.ts";
 import { addBackupCommands } from "./commands/backup-commands.ts";
-import { addExportCommands } from "./commands/export-commands.ts";
+import { addExportCommand, addImportCommand } from "./commands/export-commands.ts";
 import { addHistoryCommands } from "./commands/history-commands.ts";
 import { addMountCommands } from "./commands/mount-commands.ts";
 import { addReadingCommands } from "./commands/reading-commands.ts";
@@ -48,7 +48,8 @@ export function makeProgram(context: CommandContext, { json = false }: { json?: 
   addHistoryCommands(program, context, { follows: true });
   addReadingCommands(program, context);
   addRestoreCommands(program, context);
-  addExportCommands(program, context);
+  addExportCommand(program, context);
+  addImportCommand(program, context);
   addSnapshotCommands(program, context);
   addBackupCommands(program, context);
   addRetentionCommands(program, context);

@@ -1,5 +1,6 @@
 import type { Timestamp } from "../base/clock.ts";
 import type { CallOptions, Pages } from "./admin-call.ts";
+import type { BackupRepair } from "./admin-repair.ts";
 import type { AppId, Lsn } from "./ids.ts";
 import type { AppRef } from "./share-path.ts";
 
@@ -107,6 +108,14 @@ export interface BackupApi {
   disableBackup(request: { app: AppRef }, options?: CallOptions): Promise<BackupStatus>;
   /** Makes everything acknowledged until now durable, ships it, and waits until it is protected. Fails as the store does where the shipper would only try again. */
   backupNow(request: { app: AppRef }, options?: CallOptions): AsyncIterable<BackupProgress>;
+  /**
+   * Checks what is in the repository, of the data `readPart` (0 to 1), and stores anew what is damaged there from the live app; with `dryRun` only says what is damaged. Nothing is deleted. Everything acknowledged until now is
+   * shipped first. FAILED_PRECONDITION when another repair of the app is under way.
+   */
+  repairBackup(
+    request: { app: AppRef; readPart: number; dryRun: boolean },
+    options?: CallOptions,
+  ): Promise<BackupRepair>;
   /** By namespace and name; only one app, if asked for. Apps without backup are left out. */
   backupStatus(request: { app?: AppRef }, options?: CallOptions): Pages<BackupStatus>;
 }

@@ -82,7 +82,7 @@ export const ERROR_CODES = {
   REPOSITORY_KEY_WRONG: "the passphrase or key does not open the repository",
   REPOSITORY_NEWER: "the repository was written by a newer version",
   NO_SPACE: "the disk is full",
-  UNAVAILABLE: "the service is not running or not reachable",
+  UNAVAILABLE: "the service, or the store of a repository, is not running or not reachable",
   UNSUPPORTED: "this machine or kernel lacks what is needed",
   CANCELLED: "the caller went away or interrupted it",
   INTERNAL: "a defect: please report it",

@@ -280,7 +280,8 @@ export class Catalogue {
   noteRetentionClock(time: Timestamp, context: RequestContext): void {
     const tx = this.#core.begin(context);
     tx.row(RETENTION_CLOCK, encodeJson(time));
-    tx.commit(RECORD_OP.RETENTION_CLOCK, encodeJson({ time }));
+    // On a full disk, what goes by age is what makes room.
+    tx.commit(RECORD_OP.RETENTION_CLOCK, encodeJson({ time }), { useReserve: true });
   }
 
   /** The moment of a view slot, if it is one of this app. */

@@ -5,6 +5,7 @@ import type { RetentionPolicy } from "../domain/retention.ts";
 import type { AppObjects } from "./app-objects.ts";
 import { JSON_OBJECT_BYTES_MAX } from "./app-objects.ts";
 import { asDamage } from "./as-damage.ts";
+import type { PackId } from "./chunk-place.ts";
 import { JsonFields, type JsonObject } from "./json-fields.ts";
 import { parseSeal, type SealId, sealText } from "./names.ts";
 import { damagedObject } from "./object-errors.ts";
@@ -32,6 +33,10 @@ export type Checkpoint = {
   readonly kept: readonly Lsn[];
   /** What the newest pruning it goes back to did; absent: there was none. */
   readonly pruning?: Pruning | undefined;
+  /** How many of the prunings that are counted were repairs: these only change places of data. */
+  readonly repairs?: number | undefined;
+  /** Packs that repairs found damaged and that are still there: what is stored is not compared with what is in them. */
+  readonly lostPacks?: readonly PackId[] | undefined;
 };
 
 /** That an app was pruned: rows and places of data are not those that its seals add up to any more. */
@@ -50,6 +55,9 @@ const RUNS_MAX = 4096;
 
 /** Kept moments of one app: snapshots and the grid of retention. */
 const KEPT_MAX = 1_000_000;
+
+/** Damaged packs that are remembered: 2 TiB of them. */
+export const LOST_PACKS_MAX = 65_536;
 
 const NAME_TAIL = /^(.{19})-[0-9a-f]{32}$/;
 
@@ -105,6 +113,10 @@ function decodeCheckpoint(plain: Buffer): Checkpoint {
     app: readAppDescription(fields.object("app")),
     floor: fields.isNull("floor") ? null : readFloor(fields.object("floor")),
     kept: fields.list("kept", KEPT_MAX).map(readLsn),
+    ...(fields.raw("repairs") === undefined ? {} : { repairs: fields.count("repairs") }),
+    ...(fields.raw("lostPacks") === undefined
+      ? {}
+      : { lostPacks: fields.list("lostPacks", LOST_PACKS_MAX).map(readPackId) }),
     ...(fields.raw("pruning") === undefined ? {} : { pruning: readPruning(fields.object("pruning")) }),
   };
 }
@@ -132,6 +144,11 @@ function readPolicy(fields: JsonFields): RetentionPolicy {
     monthly: fields.count("monthly"),
     yearly: fields.count("yearly"),
   };
+}
+
+function readPackId(value: unknown): PackId {
+  if (typeof value === "string" && /^[0-9a-f]{32}$/.test(value)) return value as PackId;
+  throw new RangeError("a lost pack is not an id");
 }
 
 function readLsn(value: unknown): Lsn {

@@ -138,6 +138,12 @@ export class ChunkIndex {
     await this.#write(operations, counts);
   }
 
+  /** Forgets what is in a pack that is damaged, and remembers that it is there: `reconcile` doesn't add it again. */
+  async hidePack(pack: PackId): Promise<void> {
+    await this.dropPack(pack);
+    await this.addPack(pack, []);
+  }
+
   /**
    * Makes the index cover exactly the packs that `listed` gives, ascending, as a listing of the store does: drops the others, adds what is missing from the packs' directories.
    * Costs a request or two for each pack that is added. An error ends it; what was done stays, and doing it again goes on from there. So an error of the listing never drops a pack

@@ -19,6 +19,7 @@ import {
 import { fromResolvedMoment, toMoment, toSharePath } from "./codec/common.ts";
 import { fromDiffEntry, fromFoundName, fromLogRecord, fromVersion, toLogRequest } from "./codec/history.ts";
 import { fromExportItem, fromListEntry, fromResolvedPath, fromStat, toReadAt } from "./codec/reading.ts";
+import { fromRepair } from "./codec/repair.ts";
 import { fromPlanItem, fromProgress, fromRestoreInfo, toTask } from "./codec/restore.ts";
 import { fromForecast, fromRetention, toPolicy } from "./codec/retention.ts";
 import { fromAppStatus, fromServiceStatus } from "./codec/status.ts";
@@ -187,6 +188,7 @@ function backupClient(caller: GrpcCaller): BackupApi {
     disableBackup: async (request, options) =>
       fromBackup((await caller.unary(method.disableBackup, request, options)).backup),
     backupNow: (request, options) => map(caller.stream(method.backupNow, request, options), fromBackupProgress),
+    repairBackup: async (request, options) => fromRepair(await caller.unary(method.repairBackup, request, options)),
     backupStatus: (request, options) =>
       map(caller.stream(method.backupStatus, request, options), (page) => page.backups.map(fromBackup)),
   };

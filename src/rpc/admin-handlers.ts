@@ -21,6 +21,7 @@ import {
 import { fromAppRef, fromMoment, fromSharePath, fromShareRef, toResolvedMoment } from "./codec/common.ts";
 import { fromLogRequest, toDiffEntry, toFoundName, toLogRecord, toVersion } from "./codec/history.ts";
 import { fromExportRequest, fromReadAt, toExportItem, toListEntry, toResolvedPath, toStat } from "./codec/reading.ts";
+import { toRepair } from "./codec/repair.ts";
 import { fromTask, toPlanItem, toProgress, toRestoreInfo } from "./codec/restore.ts";
 import { fromPolicy, toForecast, toRetention } from "./codec/retention.ts";
 import { toAppStatus, toServiceStatus } from "./codec/status.ts";
@@ -201,6 +202,8 @@ export function backupHandlers({ backups }: AdminApi): ServiceHandlers<typeof Ba
     }),
     backupNow: ({ app }, options) =>
       mapStream(() => backups.backupNow({ app: fromAppRef(app) }, options), toBackupProgress),
+    repairBackup: async ({ app, readPart, dryRun }, options) =>
+      toRepair(await backups.repairBackup({ app: fromAppRef(app), readPart, dryRun }, options)),
     backupStatus: ({ app }, options) =>
       mapPages(
         () => backups.backupStatus(defined({ app: maybe(app, fromAppRef) }), options),

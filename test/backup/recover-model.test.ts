@@ -12,7 +12,7 @@ const SEED = Number(process.env["SEED"] ?? Math.floor(Math.random() * 2 ** 32));
 /** Steps after which the machine is lost again. */
 const STEPS_BETWEEN_LOSSES = Number(process.env["RECOVER_EVERY"] ?? 60);
 
-/** Some steps become losses, with a look at a past moment behind them, and some become a pause in which data are brought in. */
+/** Some steps become losses, and no others, with a look at a past moment behind them; some become a pause in which data are brought in. */
 function withLosses(step: Step, index: number, random: Random): Step {
   switch (index % STEPS_BETWEEN_LOSSES) {
     case STEPS_BETWEEN_LOSSES - 20:
@@ -22,7 +22,7 @@ function withLosses(step: Step, index: number, random: Random): Step {
     case STEPS_BETWEEN_LOSSES - 1:
       return { ...step, do: { op: "check", moment: random.u32(), seed: random.u32() } };
     default:
-      return step;
+      return step.do.op === "reopen" ? { ...step, do: { op: "settle" } } : step;
   }
 }
 

@@ -126,6 +126,16 @@ const requests: [string, string, unknown][] = [
 ];
 
 describe("a command line becomes its request", () => {
+  test("a repair asks before it changes something, and tells of what is lost by its exit code", async () => {
+    const asked = await cli("backup repair prod:shop".split(" "), { api });
+    expect(asked.code).toBe(EXIT_CODES.NOT_CONFIRMED.code);
+    expect(api.calls.at(-1)?.request).toStrictEqual({ app, readPart: 0, dryRun: true });
+    const done = await cli("backup repair prod:shop --read-data 10% --yes".split(" "), { api });
+    expect(done.code).toBe(EXIT_CODES.DAMAGED.code);
+    expect(done.stdout).toContain("Not everything could be repaired");
+    expect(api.calls.at(-1)).toMatchObject({ method: "repairBackup", request: { app, readPart: 0.1, dryRun: false } });
+  });
+
   test.each(requests)("%s", async (line, method, request) => {
     const result = await cli(line.split(" "), { api });
     expect(result.stderr).toMatch(/^(note: .*\n)?$/);

@@ -13,6 +13,7 @@ import type {
   LogRequest,
   ResolvedPath,
 } from "../../src/domain/admin-reading.ts";
+import type { BackupRepair } from "../../src/domain/admin-repair.ts";
 import type { PlanItem, RestoreInfo, RestoreProgress, RestoreRequest } from "../../src/domain/admin-restore.ts";
 import type { RetentionForecast, RetentionStatus } from "../../src/domain/admin-retention.ts";
 import type { AppStatus, ServiceStatus } from "../../src/domain/admin-status.ts";
@@ -386,6 +387,23 @@ export const BACKUP_PROGRESS: readonly BackupProgress[] = [
   { kind: "progress", protectedLsn: lsn(0), targetLsn: LARGEST_LSN, unprotectedBytes: 2n ** 63n },
   ...BACKUPS.map((status) => ({ kind: "done", status }) as const),
 ];
+
+export const REPAIR: BackupRepair = {
+  app: NAMED_APP,
+  findings: [
+    { severity: "damage", object: "apps/a/packs/00/b", message: "it is missing" },
+    { severity: "warning", object: "apps/a/seals/c", message: "ü" },
+    { severity: "note", object: "", message: "" },
+  ],
+  rows: "checkpoint",
+  lostPackCount: 2,
+  lostBytes: 2n ** 63n,
+  restoredBytes: 1n,
+  files: [
+    { path: Buffer.from([0x66, 0xff]), since: { lsn: lsn(1), time: TIME }, until: { lsn: LARGEST_LSN, time: TIME } },
+    { path: Buffer.from("a/b"), since: { lsn: lsn(2) } },
+  ],
+};
 
 const POLICY = { continuousMs: 7 * 86_400_000, hourly: 48, daily: 30, weekly: 12, monthly: 24, yearly: 5 };
 

@@ -144,6 +144,13 @@ const calls: Record<string, { requests: readonly unknown[]; call: (api: AdminApi
   },
   disableBackup: { requests: [{ app }], call: (api, r) => api.backups.disableBackup(r) },
   backupNow: { requests: [{ app }], call: (api, r) => api.backups.backupNow(r) },
+  repairBackup: {
+    requests: [
+      { app, readPart: 0.1, dryRun: true },
+      { app, readPart: 1, dryRun: false },
+    ],
+    call: (api, r) => api.backups.repairBackup(r),
+  },
   backupStatus: { requests: [{}, { app }], call: (api, r) => api.backups.backupStatus(r) },
   setRetention: {
     requests: [{ app, policy: sample.FORECAST.policy }],

@@ -67,6 +67,7 @@ export class FakeAdminApi implements AdminApi {
     enableBackup: this.#one("enableBackup", at(sample.BACKUPS)),
     disableBackup: this.#one("disableBackup", at(sample.BACKUPS)),
     backupNow: this.#many("backupNow", sample.BACKUP_PROGRESS),
+    repairBackup: this.#one("repairBackup", sample.REPAIR),
     backupStatus: this.#many("backupStatus", [sample.BACKUPS]),
   };
   readonly retention: AdminApi["retention"] = {

@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdirSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { vi } from "vitest";
@@ -37,8 +37,8 @@ export class BackedUpMachine {
   }
 
   /** Starts it, and makes the repository; the app isn't backed up yet. `place` gets the scratch folder. */
-  static async start(place: (folder: string) => Place): Promise<BackedUpMachine> {
-    const { service, mount } = await TestService.withShare();
+  static async start(place: (folder: string) => Place, serveArgs: readonly string[] = []): Promise<BackedUpMachine> {
+    const { service, mount } = await TestService.withShare({ serveArgs });
     const machine = new BackedUpMachine(service, mount, place(service.folder), path.join(service.folder, "user.key"));
     const { address, env } = machine.place;
     await service.cliWith({ env }, "repo", "init", address, "--key-file", machine.keyFile);
@@ -68,11 +68,33 @@ export class BackedUpMachine {
     return run(process.execPath, [MAIN, ...this.#elsewhereArgs(args)], { env: this.#elsewhereEnv });
   }
 
+  /** As `elsewhere`, with other variables; it may fail. */
+  elsewhereTry(env: Readonly<Record<string, string>>, ...args: readonly string[]): Promise<RunResult> {
+    const options = { env: { ...this.#elsewhereEnv, ...env }, anyStatus: true };
+    return run(process.execPath, [MAIN, ...this.#elsewhereArgs(args)], options);
+  }
+
   /** A service on a new data folder that was recovered from the repository, not started yet. */
   async recover(name: string, ...args: readonly string[]): Promise<TestService> {
     const dataFolder = path.join(this.service.folder, name);
     await this.elsewhere("recover", "--into", dataFolder, ...args);
     return new TestService({ dataFolder });
+  }
+
+  /** Begins as `recover` does, and kills it as soon as so many files are in the new data folder; true if it had not ended by then. */
+  async recoverKilled(name: string, fileCount: number): Promise<boolean> {
+    const dataFolder = path.join(this.service.folder, name);
+    const args = this.#elsewhereArgs(["recover", "--into", dataFolder]);
+    const child = spawn(process.execPath, [MAIN, ...args], {
+      stdio: "ignore",
+      env: { ...process.env, ...this.#elsewhereEnv },
+    });
+    const ended = new Promise<void>((resolve) => child.once("exit", () => resolve()));
+    while (child.exitCode === null && filesBelow(dataFolder) < fileCount)
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    child.kill("SIGKILL");
+    await ended;
+    return child.signalCode === "SIGKILL";
   }
 
   /** `repo mount` of the share on another machine, for as long as `use` takes; it is ended by Ctrl-C. */
@@ -117,6 +139,11 @@ export async function differences(original: string, other: string): Promise<stri
 /** Takes a copy of a tree that is at rest, on a file system that isn't ours. */
 export async function copyTree(from: string, to: string): Promise<void> {
   await shell(`rsync -aHAXS ${from}/ ${to}/`);
+}
+
+function filesBelow(folder: string): number {
+  if (!existsSync(folder)) return 0;
+  return readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile()).length;
 }
 
 function untilMounted(child: ChildProcess): Promise<void> {

@@ -92,6 +92,23 @@ for (const [name, { isSkipped, startServer }] of Object.entries(PLACES)) {
       });
     }
 
+    test("comes back also when the recovery is killed again and again", async () => {
+      const kills: boolean[] = [];
+      for (const fileCount of [1, 4, 12]) kills.push(await machine.recoverKilled("killed", fileCount));
+      expect(kills).toContain(true);
+      const other = await machine.recover("killed");
+      try {
+        await other.start();
+        const [first] = moments;
+        const past = await other.mount("shop/files", "past", "--at", first?.at ?? "");
+        expect(await differences(first?.copy ?? "", past)).toBe("");
+        const live = await other.mount("shop/files", "live");
+        expect(await differences(moments.at(-1)?.copy ?? "", live)).toBe("");
+      } finally {
+        await other.dispose();
+      }
+    });
+
     test("is readable without a service: mounted, restored, read and searched, at any moment", async () => {
       const [first, second, third] = moments;
       if (first === undefined || second?.at === undefined || third?.at === undefined) throw new Error("no moments");

@@ -156,8 +156,24 @@ describe.skipIf(skipped)("export and import", { timeout: SLOW_TEST_MS }, () => {
     const { stdout } = await shell(`${tidemark} export shop/files/tree | ${tidemark} import ${share}/into/new`);
     await expectEqual(`${mount}/tree`, `${there}/into/new`);
     const back = /tidemark (restore .*)$/m.exec(stdout)?.[1] ?? "";
-    expect(back).toMatch(new RegExp(`^restore ${share}/into/new --at lsn:\\d+$`));
+    expect(back).toMatch(new RegExp(`^restore ${share}/into --at lsn:\\d+$`));
+    await service.cli(...back.split(" "), "--yes");
+    expect((await shell(`ls ${there}/into`)).stdout).toBe("");
     await service.umount(there);
+  });
+
+  test("an export from a repository alone is the same, byte for byte", async () => {
+    const { folder } = service;
+    const env = { TIDEMARK_PASSPHRASE: "a passphrase of the test" };
+    await service.cliWith({ env }, "repo", "init", `${folder}/repository`);
+    await service.cli("backup", "enable", "shop", "--repo", "main", "--every", "1s");
+    await service.cli("backup", "now", "shop");
+    const at = `lsn:${await service.lastLsn()}`;
+    await shell(`echo later > ${mount}/later`);
+    await service.cli("export", "shop/files", "--at", at, "--output", `${folder}/live.tar`);
+    const where = ["--repo", `${folder}/repository`, "--at", at, "--output", `${folder}/stored.tar`];
+    await service.cliWith({ env }, "repo", "export", "shop/files", ...where);
+    await shell(`cmp ${folder}/live.tar ${folder}/stored.tar`);
   });
 
   test("a single file is a member of its name", async () => {
@@ -191,7 +207,9 @@ describe.skipIf(skipped)("export and import", { timeout: SLOW_TEST_MS }, () => {
       const refused = await importing(share, `tar -C ${source} -cf - .`);
       expect(refused.status).toBe(5);
       expect(refused.stderr).toContain("--force");
-      await shell(`tar -C ${source} -cf - . | ${tidemark} import ${share} --force`);
+      await shell(`tar -C ${source} -cf ${source}.tar .`);
+      const done = await service.json<object>("import", share, "--force", "--input", `${source}.tar`);
+      expect(done).toMatchObject({ event: "done", target: share, files: 2, directories: 2, shortfallCount: 0 });
       expect((await shell(`cd ${there} && cat a d/b c`)).stdout).toBe("new\nnew\nkept\n");
       await service.umount(there);
     });

@@ -114,7 +114,7 @@ describe("a check", () => {
     try {
       const files: TouchedFile[] = [];
       for await (const file of touchedFiles(opened.app.core, lostData, new SystemTurns())) files.push(file);
-      expect(new Set(files.map((file) => file.path.toString()))).toEqual(new Set(["one"]));
+      expect(new Set(files.map((file) => file.path.toString()))).toEqual(new Set(["files/one"]));
       expect(files.every(({ until }) => until !== undefined)).toBe(true);
     } finally {
       await opened.close();

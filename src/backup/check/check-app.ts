@@ -36,6 +36,10 @@ export type CheckedApp = {
   readonly counts: CheckCounts;
   /** Data, as slices name them (`dataName`), that can't be read whole. At most LOST_DATA_MAX are listed. */
   readonly lostData: ReadonlySet<string>;
+  /** Of data in places that are lost. */
+  readonly lostBytes: number;
+  /** The packs there are, and their lengths. */
+  readonly packs: ReadonlyMap<PackId, number>;
   /** Stored bytes that can't be read. */
   readonly lost: LostPlaces;
   /** The rows can't be read up to the end: of the newest checkpoint, or what seals after it say. */
@@ -73,6 +77,7 @@ class AppCheck {
   /** Packs of which something is lost that is needed. */
   readonly #missed = new Set<PackId>();
   #areRowsDamaged = false;
+  #lostBytes = 0;
   #sealCount = 0;
   #checkpointCount = 0;
   #runCount = 0;
@@ -94,6 +99,8 @@ class AppCheck {
     return {
       counts: this.#counts(),
       lostData: this.#lostData,
+      lostBytes: this.#lostBytes,
+      packs: this.#packs,
       lost: this.#lost,
       areRowsDamaged: this.#areRowsDamaged,
     };
@@ -203,6 +210,7 @@ class AppCheck {
       }
       if (isThere && !this.#lost.has(place)) continue;
       this.#missed.add(pack);
+      this.#lostBytes += place.length;
       if (this.#lostData.size < LOST_DATA_MAX) this.#lostData.add(dataName(segment, dataStart));
     }
   }
@@ -276,6 +284,7 @@ class AppCheck {
       const covered = isCovered(id, latest);
       if (before !== undefined && isGap(before.head, id)) before = undefined;
       const seal = await this.#seal(id, before, covered);
+      if (this.#sealCount === 1 && latest === undefined && seal !== undefined) this.#beginning(seal);
       if (seal !== undefined && !covered) this.#pieces(seal);
       before = seal;
     }
@@ -296,6 +305,17 @@ class AppCheck {
     });
     if (seal === undefined && !covered) this.#areRowsDamaged = true;
     return seal;
+  }
+
+  /** Without a checkpoint that can be used the seals must begin with the first record. */
+  #beginning({ name, head }: Seal): void {
+    if (head.from === 1) return;
+    this.#areRowsDamaged = true;
+    this.#find(
+      "damage",
+      name,
+      `no checkpoint can be read, and seals begin with record ${head.from}: the app can't be restored`,
+    );
   }
 
   /** Whether all seals behind the newest checkpoint are there: a gap that begins before it may reach beyond. */

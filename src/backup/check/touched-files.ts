@@ -7,6 +7,7 @@ import { joinPath, namesAt, rowsFrom } from "../../meta/reading/paths.ts";
 import { timeOfLsn } from "../../meta/reading/time.ts";
 import type { Turns } from "../../meta/reading/turns.ts";
 import { decodeExtents, decodeSince, INODE_CONTENT_OFFSET } from "../../meta/rows.ts";
+import { sharesAt } from "../../meta/shares.ts";
 import { dataName } from "./check-app.ts";
 import type { TouchedFile } from "./finding.ts";
 
@@ -57,7 +58,9 @@ export async function* touchedFiles(
 function pathsOf(core: EngineCore, directories: DirectoryPaths, ino: InodeId, at: Lsn): Buffer[] {
   const paths = namesAt(core, ino, at, NAMES_MAX).map(({ parent, name }) => {
     const place = directories.of(parent, at);
-    return joinPath(place?.path ?? Buffer.from("?"), name);
+    const share = sharesAt(core, at).find(({ root }) => root === place?.root)?.name;
+    const inShare = joinPath(place?.path ?? Buffer.from("?"), name);
+    return share === undefined ? inShare : joinPath(Buffer.from(share), inShare);
   });
   return paths.length > 0 ? paths : [Buffer.from(`(inode ${ino}, without a name)`)];
 }

@@ -230,10 +230,7 @@ class TarWriter {
         this.#made += bytes.length;
         if (this.#stopped || sink.destroyed) throw new Error("the archive's reader went away");
         if (sink.write(bytes)) return;
-        await new Promise<void>((resolve) => {
-          sink.once("drain", resolve);
-          sink.once("close", resolve);
-        });
+        await drained(sink);
       },
       end: async () => {
         sink.end(null);
@@ -252,6 +249,19 @@ class TarWriter {
       });
     }
   }
+}
+
+/** Until the sink takes more, or takes nothing any more. */
+function drained(sink: ReturnType<Pack["entry"]>): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      sink.off("drain", done);
+      sink.off("close", done);
+      resolve();
+    };
+    sink.on("drain", done);
+    sink.on("close", done);
+  });
 }
 
 function settle(resolve: () => void, reject: (error: Error) => void): (error?: Error | null) => void {

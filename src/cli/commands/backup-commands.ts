@@ -16,6 +16,7 @@ import { ProgressBar } from "../output/progress-bar.ts";
 import type { Session } from "../session.ts";
 import { fullName } from "./app-commands.ts";
 import { needed, parseSpan } from "./arguments.ts";
+import type { RepairOptions } from "./backup-repair.ts";
 import { describeMoment } from "./mount-commands.ts";
 
 type EnableOptions = { readonly repo?: string; readonly every: string; readonly onBacklog: string };
@@ -55,6 +56,15 @@ export function addBackupCommands(program: Command, context: CommandContext): vo
     backup.command("now <app>").description("ship what there is and wait until it is durable in the repository"),
     context,
     now,
+  );
+  body<RepairOptions>(
+    backup
+      .command("repair <app>")
+      .description("check an app in its repository, and store anew what is damaged there, from the live app")
+      .option("--read-data [part]", "read the data too, all of it or a part, e.g. 10%")
+      .option("--yes", "do not ask"),
+    context,
+    async (...call) => (await import("./backup-repair.ts")).repairBackup(...call),
   );
   body(
     backup.command("status [app]").description("how far each app is protected, and what is not yet"),

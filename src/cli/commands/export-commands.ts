@@ -14,8 +14,8 @@ type ExportOptions = {
 
 type ImportOptions = { readonly input?: string; readonly force?: boolean };
 
-/** tidemark export and import. */
-export function addExportCommands(program: Command, context: CommandContext): void {
+/** tidemark export, which a repository has too. */
+export function addExportCommand(program: Command, context: CommandContext): void {
   body<ExportOptions>(
     program
       .command("export <path>")
@@ -27,6 +27,10 @@ export function addExportCommands(program: Command, context: CommandContext): vo
     context,
     exportTree,
   );
+}
+
+/** tidemark import. */
+export function addImportCommand(program: Command, context: CommandContext): void {
   body<ImportOptions>(
     program
       .command("import <path>")

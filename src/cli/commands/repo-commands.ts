@@ -7,14 +7,17 @@ import type { ExitName } from "../exit-codes.ts";
 import { body, type CommandContext } from "../leaf.ts";
 import { formatCount } from "../output/human.ts";
 import type { Column } from "../output/output.ts";
+import type { PruneCommandOptions } from "../repository/prune-repository.ts";
 import type { RepoOptions } from "../repository/repo-options.ts";
 import type { DescribedApp } from "../repository/repository-apps.ts";
 import type { Session } from "../session.ts";
 import { fullName, shortId } from "./app-commands.ts";
 import { needed, parseCount } from "./arguments.ts";
+import { addExportCommand } from "./export-commands.ts";
 import { addHistoryCommands } from "./history-commands.ts";
 import { addReadingCommands } from "./reading-commands.ts";
 import { isMachinePath } from "./restore-commands.ts";
+import { addPolicyOptions } from "./retention-commands.ts";
 
 /** tidemark repo ... What works on the repository itself is loaded when it is wanted: it takes longer than most commands. */
 export function addRepoCommands(program: Command, context: CommandContext): void {
@@ -35,8 +38,10 @@ export function addRepoCommands(program: Command, context: CommandContext): void
   };
   addReadingCommands(repo, reading);
   addHistoryCommands(repo, reading, { follows: false });
+  addExportCommand(repo, reading);
   addRestore(repo, reading);
   addRecover(repo, context);
+  addPrune(repo, context);
   addCheck(repo, context);
 }
 
@@ -173,6 +178,22 @@ function addKeyCommands(repo: Command, context: CommandContext): void {
     context,
     async (session, [app], options) =>
       (await import("../repository/repository-keys.ts")).destroyApp(session, { ...options, app: needed(app) }),
+  );
+}
+
+function addPrune(repo: Command, context: CommandContext): void {
+  body<PruneCommandOptions>(
+    addPolicyOptions(repo.command("prune"))
+      .description(
+        "delete what the apps' policies of retention don't keep, and what nothing names; in two steps, a grace apart",
+      )
+      .option("--app <app>", "only this one")
+      .option("--grace <span>", "how long what goes still stays, from 1h on (default: 24h)")
+      .option("--dry-run", "only show the plan")
+      .option("--yes", "do not ask"),
+    context,
+    async (session, _, options) =>
+      (await import("../repository/prune-repository.ts")).pruneRepository(session, options),
   );
 }
 

@@ -11,6 +11,7 @@ import { formatSharePath, type SharePath } from "../../domain/share-path.ts";
 import { AMBIGUOUS_NOTE, describeMoment } from "../commands/mount-commands.ts";
 import type { ExitName } from "../exit-codes.ts";
 import { formatBytes, formatCount, plural } from "../output/human.ts";
+import { OutputClosedError } from "../output/output.ts";
 import { ProgressBar } from "../output/progress-bar.ts";
 import type { Session } from "../session.ts";
 
@@ -90,7 +91,8 @@ async function written(session: Session, task: ExportTask, archive: AsyncIterabl
     return bytes;
   } catch (error) {
     file?.abandon();
-    if (file === undefined && bytes > 0n) session.output.note("The archive is incomplete.");
+    const isWanted = !(error instanceof OutputClosedError);
+    if (file === undefined && bytes > 0n && isWanted) session.output.note("The archive is incomplete.");
     throw error;
   } finally {
     bar.clear();

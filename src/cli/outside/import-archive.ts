@@ -1,4 +1,15 @@
-import { createReadStream, fsyncSync, mkdtempSync, readdirSync, rmdirSync } from "node:fs";
+import {
+  closeSync,
+  createReadStream,
+  fstatSync,
+  fsyncSync,
+  lstatSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  rmdirSync,
+  statfsSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { addAbortSignal, type Readable } from "node:stream";
@@ -39,23 +50,69 @@ export async function importArchive(session: Session, task: ImportTask): Promise
     const message = "an archive is expected on standard input: redirect it (< FILE), or say --input FILE";
     throw new TidemarkError("INVALID_ARGUMENT", message);
   }
+  const source = task.input === undefined ? stdin : openInput(task.input);
   const { reading } = await session.api();
   const root = { app: task.target.app, share: needShare(task.target), path: Buffer.alloc(0) };
   const found = await reading.resolve({ path: root, at: { kind: "now" } }, session.callOptions);
-  const source = task.input === undefined ? stdin : createReadStream(task.input);
-  const unpacking = { session, task, source, before: found.at.lsn };
+  const back = await placeToRestore(session, { target: task.target, before: found.at.lsn });
+  const unpacking = { session, task, source, back };
   const mount = await findMount(session, found.shareId);
   if (mount !== undefined) return unpack({ ...unpacking, mountPoint: mount.target });
   return withMount(session, task.target, (mountPoint) => unpack({ ...unpacking, mountPoint }));
 }
 
-/** A mount of the share as it is now, which can be written to. */
+/** Opened before anything is done; read when it is wanted, so that failures come to the reader. */
+function openInput(path: string): Readable {
+  const fd = openSync(path, "r");
+  if (fstatSync(fd).isDirectory()) {
+    closeSync(fd);
+    throw new TidemarkError("INVALID_ARGUMENT", `${path} is a directory: expected a tar archive`);
+  }
+  return createReadStream(path, { fd });
+}
+
+/** The command that takes an import back: of a directory that was not there before, its parent is what was. */
+async function placeToRestore(
+  session: Session,
+  { target, before }: { target: SharePath; before: Lsn },
+): Promise<WayBack> {
+  const { reading } = await session.api();
+  const at = { kind: "lsn", lsn: before } as const;
+  try {
+    await reading.resolve({ path: target, at }, session.callOptions);
+    return { place: target, before };
+  } catch (error) {
+    if (!(error instanceof TidemarkError) || error.code !== "NOT_FOUND") throw error;
+    const parent = target.path.subarray(0, Math.max(0, target.path.lastIndexOf(0x2f)));
+    return { place: { ...target, path: parent }, before };
+  }
+}
+
+/** A mount of the share as it is now, which can be written to and is seen from here. */
 async function findMount(session: Session, share: ShareId): Promise<MountInfo | undefined> {
   const { mounts } = await session.api();
   return first(
     mounts.listMounts(session.callOptions),
-    (each) => each.share.id === share && each.at === undefined && !each.readOnly && each.state === "active",
+    (each) =>
+      each.share.id === share &&
+      each.at === undefined &&
+      !each.readOnly &&
+      each.state === "active" &&
+      isSeen(each.target),
   );
+}
+
+/** linux/magic.h: FUSE_SUPER_MAGIC; and the number that the root of every FUSE mount has. */
+const FUSE_MAGIC = 0x65735546;
+const FUSE_ROOT_INO = 1;
+
+/** Whether a mount is what has this path in our process too: the service may be in another mount namespace (a container), where the path is another directory. */
+function isSeen(target: string): boolean {
+  try {
+    return statfsSync(target).type === FUSE_MAGIC && lstatSync(target).ino === FUSE_ROOT_INO;
+  } catch {
+    return false;
+  }
 }
 
 /** Does `work` with a mount of the share that nobody else sees. */
@@ -68,6 +125,10 @@ async function withMount<T>(session: Session, target: SharePath, work: (mountPoi
     const options = { readOnly: false, persist: false, allowSuid: false, allowDevices: false };
     await mounts.mount({ ...request, ...options }, session.callOptions);
     try {
+      if (!isSeen(folder)) {
+        const message = `the service mounts the share at ${folder}, but it is not seen from here: run this where the service runs, or with its mounts`;
+        throw new TidemarkError("FAILED_PRECONDITION", message);
+      }
       return await work(folder);
     } finally {
       // Also after an interruption, which is what the session's own options would stop this for.
@@ -84,17 +145,22 @@ function needShare({ share }: SharePath): ShareRef {
   return share;
 }
 
+type WayBack = {
+  readonly place: SharePath;
+  /** The moment before anything is written. */
+  readonly before: Lsn;
+};
+
 type Unpacking = {
   readonly session: Session;
   readonly task: ImportTask;
   readonly source: Readable;
   readonly mountPoint: string;
-  /** The moment before anything is written. */
-  readonly before: Lsn;
+  readonly back: WayBack;
 };
 
 async function unpack(unpacking: Unpacking): Promise<ExitName | undefined> {
-  const { session, task, mountPoint, before } = unpacking;
+  const { session, task, mountPoint, back } = unpacking;
   const root = openTarget(mountPoint, task);
   try {
     const shortfalls = new Shortfalls();
@@ -109,20 +175,20 @@ async function unpack(unpacking: Unpacking): Promise<ExitName | undefined> {
       const { files, directories, others, links } = tree.fileCounts;
       const made = files + directories + others + links;
       if (made > 0) {
-        session.output.note(`${plural(made, "name")} had been unpacked when it ended. ${wayBack(task.target, before)}`);
+        session.output.note(`${plural(made, "name")} had been unpacked when it ended. ${wayBack(back)}`);
       }
       throw error;
     }
     fsyncSync(root.fd);
-    await showResult(session, { task, tree, shortfalls, before });
+    await showResult(session, { task, tree, shortfalls, back });
     return shortfalls.count > 0 ? "INCOMPLETE" : undefined;
   } finally {
     closeFolder(root);
   }
 }
 
-function wayBack(target: SharePath, before: Lsn): string {
-  return `To take it back: tidemark restore ${formatSharePath(target)} --at lsn:${before}`;
+function wayBack({ place, before }: WayBack): string {
+  return `To take it back: tidemark restore ${formatSharePath(place)} --at lsn:${before}`;
 }
 
 /** The directory to unpack to: reached without following a link, made if only the last name is missing, and empty unless --force was said. */
@@ -190,18 +256,18 @@ function asArchiveError(error: unknown): unknown {
 
 async function showResult(
   session: Session,
-  { task, tree, shortfalls, before }: { task: ImportTask; tree: ArchiveTree; shortfalls: Shortfalls; before: Lsn },
+  { task, tree, shortfalls, back }: { task: ImportTask; tree: ArchiveTree; shortfalls: Shortfalls; back: WayBack },
 ): Promise<void> {
   const { output } = session;
   const { contentBytes, fileCounts } = tree;
   const target = formatSharePath(task.target);
   if (output.json) {
     const listed = { shortfallCount: shortfalls.count, shortfalls: shortfalls.listed };
-    await output.value({ event: "done", target, ...fileCounts, bytes: contentBytes, before, ...listed });
+    await output.value({ event: "done", target, ...fileCounts, bytes: contentBytes, before: back.before, ...listed });
     return;
   }
   const sum = fileCounts.files + fileCounts.directories + fileCounts.others + fileCounts.links;
   await output.line(`Imported ${plural(sum, "name")} and ${formatBytes(contentBytes)} into ${target}.`);
-  await output.line(wayBack(task.target, before));
+  await output.line(wayBack(back));
   showShortfalls(output, shortfalls, "unpacked");
 }

@@ -2,7 +2,6 @@ import { checkApp } from "../../backup/check/check-app.ts";
 import type { CheckCounts, Finding, TouchedFile } from "../../backup/check/finding.ts";
 import { touchedFiles } from "../../backup/check/touched-files.ts";
 import { textFromBytes } from "../../domain/byte-text.ts";
-import { TidemarkError } from "../../domain/errors.ts";
 import { formatUtcTime } from "../../domain/moment.ts";
 import { parseAppRef } from "../../domain/share-path.ts";
 import { SystemTurns } from "../../meta/reading/turns.ts";
@@ -12,6 +11,7 @@ import { ProgressBar } from "../output/progress-bar.ts";
 import type { Session } from "../session.ts";
 import { openRepositoryApps } from "./connect.ts";
 import { randomFraction } from "./random-fraction.ts";
+import { parsePart } from "./read-part.ts";
 import type { RepoOptions } from "./repo-options.ts";
 import type { DescribedApp, RepositoryApps, RepositoryAppsParts } from "./repository-apps.ts";
 import { storeFailure } from "./store-failure.ts";
@@ -111,6 +111,8 @@ async function tell(session: Session, result: Result): Promise<void> {
     for (const { path, since, until } of files) await output.line(`  ${path}  from ${since} to ${until}`);
   }
   await output.line(`${app}: ${summary(counts)}. ${verdict(findings)}`);
+  if (findings.some(({ severity }) => severity === "damage"))
+    output.note(`The service that ships it may still have what is lost: tidemark backup repair ${app}`);
 }
 
 function summary(counts: CheckCounts): string {
@@ -128,16 +130,4 @@ function verdict(findings: readonly Finding[]): string {
   const damages = findings.filter(({ severity }) => severity === "damage").length;
   if (damages > 0) return `${plural(damages, "damage", "damages")} found`;
   return findings.length > 0 ? "Nothing is damaged" : "All well";
-}
-
-/** "10%" or true for all of it. Throws INVALID_ARGUMENT. */
-export function parsePart(text: string | true | undefined): number {
-  if (text === undefined) return 0;
-  if (text === true) return 1;
-  const percent = /^(\d{1,3}(?:\.\d+)?)%$/.exec(text)?.[1];
-  if (percent !== undefined && Number(percent) > 0 && Number(percent) <= 100) return Number(percent) / 100;
-  throw new TidemarkError(
-    "INVALID_ARGUMENT",
-    `--read-data "${text}" is no part: expected nothing, or a percentage as 10%`,
-  );
 }

@@ -2,7 +2,8 @@ import { SystemTimers } from "../../base/timers.ts";
 import type { Connection } from "../environment.ts";
 import { ProgressBar } from "../output/progress-bar.ts";
 import type { Session } from "../session.ts";
-import { cacheFolderOf, cliLog, openRepository } from "./open-repository.ts";
+import { NoteLog } from "./note-log.ts";
+import { cacheFolderOf, openRepository } from "./open-repository.ts";
 import type { RepoOptions } from "./repo-options.ts";
 import { repositoryApi } from "./repository-api.ts";
 import { RepositoryApps, type RepositoryAppsParts } from "./repository-apps.ts";
@@ -19,7 +20,7 @@ export async function openRepositoryApps(
     cacheFolder: cacheFolderOf(session, repository.id, place),
     clock,
     timers: new SystemTimers(),
-    log: cliLog(),
+    log: new NoteLog(session.output),
     signal,
   };
   return { apps: new RepositoryApps(parts), parts };

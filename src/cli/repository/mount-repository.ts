@@ -1,6 +1,6 @@
 import { closeSync } from "node:fs";
 import { TidemarkError } from "../../domain/errors.ts";
-import type { MountId } from "../../domain/ids.ts";
+import type { Lsn, MountId } from "../../domain/ids.ts";
 import { formatAppRef } from "../../domain/share-path.ts";
 import { mountFuse, unmountFuse } from "../../gateway/fuse/mount.ts";
 import { FuseLoop } from "../../gateway/fuse/poll-loop.ts";
@@ -15,7 +15,7 @@ import { AMBIGUOUS_NOTE, describeMoment } from "../commands/mount-commands.ts";
 import { supplementaryGroups } from "../service/process-groups.ts";
 import type { Session } from "../session.ts";
 import { openRepositoryApps } from "./connect.ts";
-import { cliLog } from "./open-repository.ts";
+import { NoteLog } from "./note-log.ts";
 import type { RepoOptions } from "./repo-options.ts";
 
 /** The only mount of this process. It changes nothing, so the number is in no record. */
@@ -46,7 +46,8 @@ export async function mountRepository(session: Session, task: Task): Promise<und
       },
       { io: loop.io, nonBlocking: loop.nonBlocking },
     );
-    const ended = serve(loop, { fd: mounted.fd, negotiated: mounted.negotiated }, { app, share, at: at.lsn });
+    const log = new NoteLog(output);
+    const ended = serve(loop, { fd: mounted.fd, negotiated: mounted.negotiated }, { app, share, at: at.lsn, log });
     const interrupted = new Promise<void>((resolve) => {
       environment.signal.addEventListener("abort", () => resolve());
       if (environment.signal.aborted) resolve();
@@ -63,13 +64,14 @@ export async function mountRepository(session: Session, task: Task): Promise<und
   }
 }
 
+type View = { readonly app: OpenApp; readonly share: ShareRow; readonly at: Lsn; readonly log: NoteLog };
+
 /** Serves a view; resolves when it has ended and its descriptor is free. */
 function serve(
   loop: FuseLoop,
   mounted: Pick<Parameters<FuseLoop["add"]>[0], "fd" | "negotiated">,
-  { app, share, at }: { readonly app: OpenApp; readonly share: ShareRow; readonly at: OpenApp["core"]["lastLsn"] },
+  { app, share, at, log }: View,
 ): Promise<void> {
-  const log = cliLog();
   const release = app.core.moments.hold(at);
   return new Promise<void>((resolve) => {
     const connection = loop.add({

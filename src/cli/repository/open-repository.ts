@@ -8,11 +8,11 @@ import type { RepositoryLocation, StoreCredentials } from "../../domain/admin-ba
 import { TidemarkError } from "../../domain/errors.ts";
 import { Repository } from "../../repository/repository.ts";
 import type { RepositorySecret } from "../../repository/secrets.ts";
-import { createLog } from "../log.ts";
 import { askPassphrase } from "../passphrase.ts";
 import type { Session } from "../session.ts";
 import { readKeyFile } from "./key-files.ts";
 import { KnownRepositories, type KnownRepository, openingSecret } from "./known-repositories.ts";
+import { NoteLog } from "./note-log.ts";
 import { randomFraction } from "./random-fraction.ts";
 import type { RepoOptions } from "./repo-options.ts";
 import { storeFailure } from "./store-failure.ts";
@@ -105,7 +105,7 @@ export async function openStore(session: Session, place: Place, { create }: { cr
       clock,
       timers: new SystemTimers(),
       random: randomFraction,
-      log: cliLog(),
+      log: new NoteLog(session.output),
     });
   } catch (error) {
     throw storeFailure(error);
@@ -145,9 +145,4 @@ export function cacheFolderOf({ environment }: Session, repositoryId: string, { 
   // "If an implementation encounters a relative path, it should consider the path invalid" (XDG Base Directory Specification).
   const base = named.startsWith("/") ? named : join(environment.homeFolder, ".cache");
   return join(base, "tidemark", atVersionMs === undefined ? repositoryId : `${repositoryId}@${atVersionMs}`);
-}
-
-/** Warnings of what a command uses go to standard error. */
-export function cliLog(): ReturnType<typeof createLog> {
-  return createLog({ level: "error" });
 }

@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
 import { type RecoverProgress, type RecoverReport, recover } from "../../backup/recover.ts";
+import { checkRecoveryFolder } from "../../backup/recovery-folder.ts";
 import { SystemTimers } from "../../base/timers.ts";
 import { isBlobError } from "../../blob/blob-error.ts";
 import { parseAppRef } from "../../domain/share-path.ts";
@@ -15,7 +16,8 @@ import { formatBytes, formatCount, plural } from "../output/human.ts";
 import { ProgressBar } from "../output/progress-bar.ts";
 import type { Session } from "../session.ts";
 import { KnownRepositories, type KnownRepository, type KnownSecret } from "./known-repositories.ts";
-import { cliLog, openRepository, type Place } from "./open-repository.ts";
+import { NoteLog } from "./note-log.ts";
+import { openRepository, type Place } from "./open-repository.ts";
 import type { RepoOptions } from "./repo-options.ts";
 import { storeFailure } from "./store-failure.ts";
 
@@ -33,6 +35,8 @@ export async function recoverApps(session: Session, options: Options): Promise<E
   const into = session.machinePath(options.into);
   const bar = new ProgressBar({ output: session.output, clock: session.environment.clock });
   try {
+    // Before the repository gets another key for it.
+    checkRecoveryFolder(into);
     const reference = await referenceOf(session, repository, { place, secret, name: options.name });
     const report = await recover({
       repository,
@@ -44,7 +48,7 @@ export async function recoverApps(session: Session, options: Options): Promise<E
       clock: session.environment.clock,
       timers: new SystemTimers(),
       turns: new SystemTurns(),
-      log: cliLog(),
+      log: new NoteLog(session.output),
       newId: () => randomBytes(16).toString("hex"),
       signal: session.environment.signal,
       onProgress: (progress) => bar.update(progressText(progress)),
@@ -121,6 +125,9 @@ async function show(
         `${fullName(app)}: as of ${describeMoment(session, { lsn: app.lsn, ...time })}, ${formatBytes(app.bytes)}.`,
       );
     }
+    for (const { cutShort, ...app } of report.apps)
+      if (cutShort !== undefined)
+        output.note(`${fullName(app)}: what came after that can't be read from the repository: ${cutShort}`);
     for (const app of damaged)
       output.note(
         `${fullName(app)}: ${formatBytes(app.damagedBytes)} are damaged in the repository; reading them is EIO, nothing else is affected`,
@@ -132,5 +139,6 @@ async function show(
       `Recovered ${plural(report.apps.length, "app")} into ${into}. Next: tidemark serve --data ${into}${then}`,
     );
   }
-  return damaged.length > 0 || failed.length > 0 ? "INCOMPLETE" : undefined;
+  const isCutShort = report.apps.some(({ cutShort }) => cutShort !== undefined);
+  return isCutShort || damaged.length > 0 || failed.length > 0 ? "INCOMPLETE" : undefined;
 }

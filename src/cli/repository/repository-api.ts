@@ -30,7 +30,7 @@ export function repositoryApi(apps: RepositoryApps, { clock, log }: RepositoryAp
     restores: refusing(["plan", "execute", "listRestores"]),
     backups: {
       ...refusing(["addRepository", "removeRepository", "listRepositories", "backupNow"]),
-      ...refusing(["enableBackup", "disableBackup", "backupStatus"]),
+      ...refusing(["enableBackup", "disableBackup", "backupStatus", "repairBackup"]),
     },
     retention: refusing(["setRetention", "clearRetention", "planRetention", "listRetention"]),
     status: refusing(["serviceStatus", "appStatus"]),

@@ -114,9 +114,12 @@ export class RepositoryApps implements Apps {
       // A name that changed and nothing else is told by a checkpoint behind the newest seal.
       const about = seal === null || (latest !== undefined && latest.to >= seal.head.to) ? latest?.app : seal.head.app;
       if (about !== undefined) return described(id, about, seal?.head);
-      log.error("the repository has an app of which nothing can be read: its first backup was not finished", {
-        app: id,
-      });
+      log.error(
+        "nothing can be read of an app of the repository: its first backup was not finished, or it is damaged (`tidemark repo check` tells)",
+        {
+          app: id,
+        },
+      );
     } catch (error) {
       if (!(error instanceof TidemarkError && /^REPOSITORY_(DAMAGED|NEWER)$/.test(error.code))) throw error;
       log.error("an app of the repository can't be read: `tidemark repo check` tells more", { app: id, cause: error });

@@ -1,3 +1,4 @@
+import type { RepairReport, RepairRequest } from "../../backup/repair/repair-report.ts";
 import type { Timestamp } from "../../base/clock.ts";
 import type { BacklogPolicy, BackupState } from "../../domain/admin-backup.ts";
 import type { FsError } from "../../domain/errors.ts";
@@ -24,6 +25,8 @@ export interface AppShipper {
     readonly bytesUnprotected: bigint;
     readonly sentBytes: bigint;
   };
+  /** Checks the app in the repository and repairs it there: `Shipper.repair`. */
+  repair(request: RepairRequest): Promise<RepairReport>;
   /** The app is called otherwise now, or was deleted or undeleted. */
   renamed(): void;
   /** Local history above it has to be kept. */

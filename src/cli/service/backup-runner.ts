@@ -26,8 +26,11 @@ export type BackupRunnerParts = {
   readonly log: Log;
 };
 
+type Failed = { readonly error: unknown };
+
 type State =
-  | { readonly kind: "opening"; readonly opening: Promise<AppShipper> }
+  /** `failed`: why it could not be opened the last time; absent: this is the first. */
+  | { readonly kind: "opening"; readonly opening: Promise<AppShipper>; readonly failed?: Failed }
   | { readonly kind: "waiting"; readonly error: unknown; readonly cancel: () => void }
   | { readonly kind: "running"; readonly shipper: AppShipper }
   | { readonly kind: "stopped" };
@@ -86,9 +89,16 @@ export class BackupRunner {
       bytesUnprotected: reached >= lastLsn ? 0n : journalBytesAfter(this.app.journal, reached),
       sentBytes: 0n,
     };
-    if (state.kind !== "waiting") return { state: "starting", ...rest };
-    const message = state.error instanceof Error ? state.error.message : String(state.error);
-    return { state: passes(state.error) ? "retrying" : "failed", message, ...rest };
+    const failed = state.kind === "opening" ? state.failed : state.kind === "waiting" ? state : undefined;
+    if (failed === undefined) return { state: "starting", ...rest };
+    const message = failed.error instanceof Error ? failed.error.message : String(failed.error);
+    return { state: passes(failed.error) ? "retrying" : "failed", message, ...rest };
+  }
+
+  /** Up to where the app is protected, as far as that is known. */
+  get reachedLsn(): Lsn {
+    const reached = this.#state.kind === "running" ? this.#state.shipper.status().protected : undefined;
+    return reached?.lsn ?? this.#parts.protectedLsn();
   }
 
   /** Local history above it is kept. While nothing can be shipped, a disk that is running full has it all its own way, if the policy says so. */
@@ -109,7 +119,8 @@ export class BackupRunner {
 
   #open(): void {
     const opening = this.#parts.open();
-    this.#state = { kind: "opening", opening };
+    const failed = this.#state.kind === "waiting" ? { failed: { error: this.#state.error } } : {};
+    this.#state = { kind: "opening", opening, ...failed };
     opening.then(
       (shipper) => {
         if (this.#state.kind === "opening" && this.#state.opening === opening) this.#run(shipper);

@@ -3,12 +3,14 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { ManualClock } from "../../../test/model/manual-clock.ts";
+import type { RepairReport } from "../../backup/repair/repair-report.ts";
 import { MemoryLog } from "../../base/log.ts";
 import { ManualTimers } from "../../base/timers.ts";
 import { BlobError } from "../../blob/blob-error.ts";
 import type { BackupProgress, BackupStatus } from "../../domain/admin-backup.ts";
 import { type FsError, TidemarkError } from "../../domain/errors.ts";
 import { type AppId, LIVE, type Lsn } from "../../domain/ids.ts";
+import { RECORD_OP } from "../../domain/record-op.ts";
 import { MemoryKv } from "../../kv/memory-kv.ts";
 import { SERVICE_CONTEXT } from "../../meta/open-app.ts";
 import { MetadataService } from "../../meta/service.ts";
@@ -55,6 +57,17 @@ class FakeShipper implements AppShipper {
     };
   }
 
+  async repair(): Promise<RepairReport> {
+    return {
+      findings: [],
+      rows: "whole",
+      lostPackCount: 1,
+      lostBytes: 20,
+      restoredBytes: 20,
+      missing: [],
+    };
+  }
+
   renamed(): void {}
 
   refusal(): FsError | undefined {
@@ -68,8 +81,13 @@ class FakeShippers implements Shippers {
   fail: Error | undefined;
   closed = false;
   id = REPOSITORY_ID;
+  tries = 0;
+  /** Opening waits for it. */
+  hold: Promise<void> | undefined;
 
   async open(_app: unknown, terms: ShipTerms): Promise<{ shipper: AppShipper; tag: string }> {
+    this.tries += 1;
+    await this.hold;
     if (this.fail !== undefined) throw this.fail;
     const shipper = new FakeShipper(terms);
     this.opened.push(shipper);
@@ -166,6 +184,10 @@ async function settle(): Promise<void> {
   await vi.waitFor(async () => expect((await status()).map(({ state }) => state)).not.toContain("starting"));
 }
 
+async function untilIdle(): Promise<void> {
+  await vi.waitFor(async () => expect(await status()).toMatchObject([{ state: "idle" }]));
+}
+
 describe("repositories", () => {
   test("are kept over a restart, and forgotten when nothing ships to them", async () => {
     await add();
@@ -244,8 +266,8 @@ describe("backups", () => {
     expect(await codeOf(enable({ everyMs: 1000 }))).toBe("UNAVAILABLE");
     shippers.fail = undefined;
     timers.advance(60_000);
-    await settle();
-    expect(await status()).toMatchObject([{ state: "idle", everyMs: 5000 }]);
+    await untilIdle();
+    expect(await status()).toMatchObject([{ everyMs: 5000 }]);
   });
 
   test("wait for a repository that is away at the start, and keep history meanwhile", async () => {
@@ -267,10 +289,32 @@ describe("backups", () => {
     expect(backups.floorOf(app)).toBe(LIVE);
     shippers.fail = undefined;
     timers.advance(1000);
-    await settle();
-    expect(await status()).toMatchObject([{ state: "idle" }]);
+    await untilIdle();
     expect(backups.floorOf(app)).toBe(5);
     expect(backups.floorOf(service.find({ namespace: "default", name: "other" }))).toBe(LIVE);
+  });
+
+  test("of a repository that is away say so also while it is tried again, and how old the oldest change is that waits", async () => {
+    await add();
+    await enable();
+    await restart();
+    await backups.stop();
+    shippers.fail = new BlobError("BLOB_UNREACHABLE", "no answer");
+    backups.start();
+    await settle();
+    const app = service.find(SHOP);
+    // Up to 3 is protected; each of these is a record.
+    while (app.core.lastLsn < 4) app.core.begin(SERVICE_CONTEXT).commit(RECORD_OP.SPACE, Buffer.from("{}"), {});
+    clock.step(90_000_000_000);
+    const held = Promise.withResolvers<void>();
+    shippers.hold = held.promise;
+    const { tries } = shippers;
+    timers.advance(1000);
+    await vi.waitFor(() => expect(shippers.tries).toBe(tries + 1));
+    const [found] = await status();
+    expect(found).toMatchObject({ state: "retrying", message: "no answer" });
+    expect(found?.lagMs).toBeGreaterThanOrEqual(90_000);
+    held.resolve();
   });
 
   test("what only a person can repair is an alarm, once", async () => {
@@ -280,11 +324,13 @@ describe("backups", () => {
     await backups.stop();
     shippers.fail = new BlobError("BLOB_DENIED", "the key is unknown");
     backups.start();
-    for (let times = 0; times < 3; times++) {
-      await settle();
-      timers.advance(60_000);
-    }
     await settle();
+    for (let tries = shippers.tries + 1; shippers.tries < 4; tries++) {
+      await vi.waitFor(() => {
+        timers.advance(60_000);
+        expect(shippers.tries).toBeGreaterThanOrEqual(tries);
+      });
+    }
     expect(await status()).toMatchObject([{ state: "failed", message: "the key is unknown" }]);
     expect(log.lines.filter(({ level }) => level === "alarm")).toHaveLength(1);
   });

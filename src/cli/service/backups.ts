@@ -13,18 +13,21 @@ import {
   type StoreCredentials,
 } from "../../domain/admin-backup.ts";
 import { type CallOptions, PAGE_ITEMS_MAX, type Pages } from "../../domain/admin-call.ts";
+import type { BackupRepair } from "../../domain/admin-repair.ts";
 import { type FsError, TidemarkError } from "../../domain/errors.ts";
-import { type AppId, LIVE, type Lsn } from "../../domain/ids.ts";
+import { type AppId, lsn as asLsn, LIVE, type Lsn } from "../../domain/ids.ts";
 import { checkObjectName } from "../../domain/names.ts";
 import type { AppRef } from "../../domain/share-path.ts";
 import { formatAppRef } from "../../domain/share-path.ts";
 import { contextOf } from "../../meta/catalogue-api.ts";
 import type { BackupRow } from "../../meta/catalogue-rows.ts";
 import type { DiskSpace, OpenApp } from "../../meta/open-app.ts";
+import { timeOfLsn } from "../../meta/reading/time.ts";
 import type { MetadataService } from "../../meta/service.ts";
 import { type KnownRepositories, type KnownRepository, REPOSITORIES_MAX } from "../repository/known-repositories.ts";
 import { storeFailure } from "../repository/store-failure.ts";
-import type { Shippers } from "./app-shipper.ts";
+import type { AppShipper, Shippers } from "./app-shipper.ts";
+import { repairOf } from "./backup-repairs.ts";
 import { BackupRunner } from "./backup-runner.ts";
 import { latestOf } from "./latest-of.ts";
 
@@ -170,7 +173,7 @@ export class Backups implements BackupApi {
       // What its first look at the repository finds is worth a moment: it may be that another service ships the app.
       for (let waitedMs = 0; waitedMs < BEGIN_MS_MAX && runner.status().state === "starting"; waitedMs += BEGIN_STEP_MS)
         await this.#parts.timers.wait(BEGIN_STEP_MS);
-      return this.#status(runner);
+      return await this.#status(runner);
     }, request.app);
   }
 
@@ -178,7 +181,7 @@ export class Backups implements BackupApi {
     const { service } = this.#parts;
     return this.#inTurn(async () => {
       const runner = this.#find(request.app);
-      const status = this.#status(runner);
+      const status = await this.#status(runner);
       service.catalogue.clearBackup(runner.app.id, contextOf(options));
       await service.syncCatalogue();
       this.#runners.delete(runner.app.id);
@@ -189,12 +192,8 @@ export class Backups implements BackupApi {
 
   async *backupNow(request: { app: AppRef }, options: CallOptions = {}): AsyncGenerator<BackupProgress> {
     const { timers } = this.#parts;
-    const runner = this.#find(request.app);
     const { signal } = options;
-    const shipper = await failing(runner.shipper());
-    const { state, message } = shipper.status();
-    // Trying again would take the app over, and `now` is what scripts say on both sides.
-    if (state === "fenced") throw new TidemarkError("FAILED_PRECONDITION", message ?? "another service backs it up");
+    const { shipper, runner } = await this.#shipperToUse(request.app);
     const { core, journal } = runner.app;
     await journal.sync(core.lastLsn);
     const progress = latestOf<BackupProgress>(timers, (tell) =>
@@ -207,13 +206,31 @@ export class Backups implements BackupApi {
       ),
     );
     yield* progress;
-    yield { kind: "done", status: this.#status(runner) };
+    yield { kind: "done", status: await this.#status(runner) };
+  }
+
+  async repairBackup(request: { app: AppRef; readPart: number; dryRun: boolean }): Promise<BackupRepair> {
+    const { app: ref, readPart, dryRun } = request;
+    if (!(readPart >= 0 && readPart <= 1))
+      throw new TidemarkError("INVALID_ARGUMENT", `a part of ${readPart} of the data: expected 0 to 1`);
+    const { app, shipper } = await this.#shipperToUse(ref);
+    const report = await failing(shipper.repair({ readPart, isPlan: dryRun }));
+    return repairOf(report, { app: { id: app.id, ...this.#parts.service.nameOf(app.id) }, core: app.core });
   }
 
   async *backupStatus(request: { app?: AppRef }): Pages<BackupStatus> {
     const runners = request.app === undefined ? [...this.#runners.values()] : [this.#find(request.app)];
-    const all = runners.map((runner) => this.#status(runner)).sort(byName);
+    const all = (await Promise.all(runners.map((runner) => this.#status(runner)))).sort(byName);
     for (let at = 0; at < all.length; at += PAGE_ITEMS_MAX) yield all.slice(at, at + PAGE_ITEMS_MAX);
+  }
+
+  async #shipperToUse(ref: AppRef): Promise<{ app: OpenApp; runner: BackupRunner; shipper: AppShipper }> {
+    const runner = this.#find(ref);
+    const shipper = await failing(runner.shipper());
+    const { state, message } = shipper.status();
+    // Trying again would take the app over, and `now` is what scripts say on both sides.
+    if (state === "fenced") throw new TidemarkError("FAILED_PRECONDITION", message ?? "another service backs it up");
+    return { app: runner.app, runner, shipper };
   }
 
   /** A change of what is wanted, after those before it. A failure of `app` leaves its backup as it was. */
@@ -291,7 +308,7 @@ export class Backups implements BackupApi {
     return { name, id, location, addedAt, appCount };
   }
 
-  #status(runner: BackupRunner): BackupStatus {
+  async #status(runner: BackupRunner): Promise<BackupStatus> {
     const { app, row } = runner;
     const { bytesUnprotected, sentBytes, state, message, protected: reached, lagMs } = runner.status();
     const { lastLsn } = app.core;
@@ -306,10 +323,19 @@ export class Backups implements BackupApi {
       ...(message === undefined ? {} : { message }),
       ...(reached === undefined ? {} : { protected: reached }),
       lastLsn,
-      lagMs: isDone ? 0 : Math.max(0, Math.round(lagMs)),
+      lagMs: isDone ? 0 : Math.round(Math.max(0, lagMs, await this.#ageOfOldest(runner))),
       unprotectedBytes: isDone ? 0n : bytesUnprotected,
       sentBytes,
     };
+  }
+
+  /** Age in milliseconds of the first change after what is protected, by its record: a shipper knows how long something waits from its own start on, and there is none while the repository is away. */
+  async #ageOfOldest({ app, reachedLsn }: BackupRunner): Promise<number> {
+    if (reachedLsn >= app.core.lastLsn) return 0;
+    const time = await timeOfLsn(app.core, asLsn(reachedLsn + 1));
+    if (time === undefined) return 0;
+    const now = this.#parts.clock.now();
+    return (now.sec - time.sec) * 1000 + (now.nsec - time.nsec) / 1e6;
   }
 }
 

@@ -77,7 +77,9 @@ async function shippedNow(
   for (const name of new Set(rows.map(({ repository }) => repository))) {
     const entry = await known.get(name);
     if (entry === undefined) continue;
-    const repository = await shippers.repository(entry);
+    // One that is away is its shippers' to report; they wait for it too.
+    const repository = await shippers.repository(entry).catch(() => undefined);
+    if (repository === undefined) continue;
     shipped.push({ repository, apps: rows.filter((row) => row.repository === name).map(({ appId }) => appId) });
   }
   return shipped;

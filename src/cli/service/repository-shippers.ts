@@ -183,6 +183,10 @@ class CountingBackend implements ShipBackend {
     return this.#backend.checkpoint(options);
   }
 
+  repair(request: Parameters<ShipBackend["repair"]>[0]): ReturnType<ShipBackend["repair"]> {
+    return this.#backend.repair(request);
+  }
+
   abort(): void {
     this.#backend.abort();
   }

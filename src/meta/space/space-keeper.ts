@@ -265,13 +265,19 @@ export class SpaceKeeper {
       const policy = retention.policyOf(app);
       if (policy?.continuousMs === undefined) continue;
       governed.push(app.id);
-      const options = { policy, now: retention.now(), floorMax: this.#floorMax(app) };
-      await this.#guarded(app, async (space) => {
-        if (!(await this.#readable(space, () => applyRetention(space, options, work)))) return;
-        onStep?.("collected");
-        const { floor, time } = space.floor;
-        log.info("history was dropped as its policy says", { appId: app.id, floor, oldest: time.sec });
-      });
+      try {
+        const options = { policy, now: retention.now(), floorMax: this.#floorMax(app) };
+        await this.#guarded(app, async (space) => {
+          if (!(await this.#readable(space, () => applyRetention(space, options, work)))) return;
+          onStep?.("collected");
+          const { floor, time } = space.floor;
+          log.info("history was dropped as its policy says", { appId: app.id, floor, oldest: time.sec });
+        });
+      } catch (error) {
+        if (work.signal?.aborted === true) throw error;
+        // What keeps the disk from running full goes on.
+        log.warn("a policy of retention could not be applied; it is tried again", { appId: app.id, cause: error });
+      }
     }
     return governed;
   }

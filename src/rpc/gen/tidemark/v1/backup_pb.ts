@@ -14,7 +14,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file tidemark/v1/backup.proto.
  */
 export const file_tidemark_v1_backup: GenFile = /*@__PURE__*/
-  fileDesc("Chh0aWRlbWFyay92MS9iYWNrdXAucHJvdG8SC3RpZGVtYXJrLnYxImUKElJlcG9zaXRvcnlMb2NhdGlvbhILCgN1cmwYASABKAkSFQoIZW5kcG9pbnQYAiABKAlIAIgBARITCgZyZWdpb24YAyABKAlIAYgBAUILCglfZW5kcG9pbnRCCQoHX3JlZ2lvbiJyChBTdG9yZUNyZWRlbnRpYWxzEhUKDWFjY2Vzc19rZXlfaWQYASABKAkSGQoRc2VjcmV0X2FjY2Vzc19rZXkYAiABKAkSGgoNc2Vzc2lvbl90b2tlbhgDIAEoCUgAiAEBQhAKDl9zZXNzaW9uX3Rva2VuIpUBCg5SZXBvc2l0b3J5SW5mbxIMCgRuYW1lGAEgASgJEgoKAmlkGAIgASgJEjEKCGxvY2F0aW9uGAMgASgLMh8udGlkZW1hcmsudjEuUmVwb3NpdG9yeUxvY2F0aW9uEiMKCGFkZGVkX2F0GAQgASgLMhEudGlkZW1hcmsudjEuVGltZRIRCglhcHBfY291bnQYBSABKA0isgEKFEFkZFJlcG9zaXRvcnlSZXF1ZXN0EgwKBG5hbWUYASABKAkSMQoIbG9jYXRpb24YAiABKAsyHy50aWRlbWFyay52MS5SZXBvc2l0b3J5TG9jYXRpb24SEAoIa2V5X2ZpbGUYAyABKAwSNwoLY3JlZGVudGlhbHMYBCABKAsyHS50aWRlbWFyay52MS5TdG9yZUNyZWRlbnRpYWxzSACIAQFCDgoMX2NyZWRlbnRpYWxzIkgKFUFkZFJlcG9zaXRvcnlSZXNwb25zZRIvCgpyZXBvc2l0b3J5GAEgASgLMhsudGlkZW1hcmsudjEuUmVwb3NpdG9yeUluZm8iJwoXUmVtb3ZlUmVwb3NpdG9yeVJlcXVlc3QSDAoEbmFtZRgBIAEoCSJLChhSZW1vdmVSZXBvc2l0b3J5UmVzcG9uc2USLwoKcmVwb3NpdG9yeRgBIAEoCzIbLnRpZGVtYXJrLnYxLlJlcG9zaXRvcnlJbmZvIhkKF0xpc3RSZXBvc2l0b3JpZXNSZXF1ZXN0Ik0KGExpc3RSZXBvc2l0b3JpZXNSZXNwb25zZRIxCgxyZXBvc2l0b3JpZXMYASADKAsyGy50aWRlbWFyay52MS5SZXBvc2l0b3J5SW5mbyLjAgoJQXBwQmFja3VwEiEKA2FwcBgBIAEoCzIULnRpZGVtYXJrLnYxLkFwcE5hbWUSEgoKcmVwb3NpdG9yeRgCIAEoCRIQCghldmVyeV9tcxgDIAEoDRIuCgpvbl9iYWNrbG9nGAQgASgOMhoudGlkZW1hcmsudjEuQmFja2xvZ1BvbGljeRInCgVzdGF0ZRgFIAEoDjIYLnRpZGVtYXJrLnYxLkJhY2t1cFN0YXRlEhQKB21lc3NhZ2UYBiABKAlIAIgBARIzCglwcm90ZWN0ZWQYByABKAsyGy50aWRlbWFyay52MS5SZWNvcmRQb3NpdGlvbkgBiAEBEhAKCGxhc3RfbHNuGAggASgEEg4KBmxhZ19tcxgJIAEoBBIZChF1bnByb3RlY3RlZF9ieXRlcxgKIAEoBBISCgpzZW50X2J5dGVzGAsgASgEQgoKCF9tZXNzYWdlQgwKCl9wcm90ZWN0ZWQijQEKE0VuYWJsZUJhY2t1cFJlcXVlc3QSIAoDYXBwGAEgASgLMhMudGlkZW1hcmsudjEuQXBwUmVmEhIKCnJlcG9zaXRvcnkYAiABKAkSEAoIZXZlcnlfbXMYAyABKA0SLgoKb25fYmFja2xvZxgEIAEoDjIaLnRpZGVtYXJrLnYxLkJhY2tsb2dQb2xpY3kiPgoURW5hYmxlQmFja3VwUmVzcG9uc2USJgoGYmFja3VwGAEgASgLMhYudGlkZW1hcmsudjEuQXBwQmFja3VwIjgKFERpc2FibGVCYWNrdXBSZXF1ZXN0EiAKA2FwcBgBIAEoCzITLnRpZGVtYXJrLnYxLkFwcFJlZiI/ChVEaXNhYmxlQmFja3VwUmVzcG9uc2USJgoGYmFja3VwGAEgASgLMhYudGlkZW1hcmsudjEuQXBwQmFja3VwIjQKEEJhY2t1cE5vd1JlcXVlc3QSIAoDYXBwGAEgASgLMhMudGlkZW1hcmsudjEuQXBwUmVmInUKEUJhY2t1cE5vd1Jlc3BvbnNlEi8KCHByb2dyZXNzGAEgASgLMhsudGlkZW1hcmsudjEuQmFja3VwUHJvZ3Jlc3NIABImCgRkb25lGAIgASgLMhYudGlkZW1hcmsudjEuQXBwQmFja3VwSABCBwoFZXZlbnQiVgoOQmFja3VwUHJvZ3Jlc3MSFQoNcHJvdGVjdGVkX2xzbhgBIAEoBBISCgp0YXJnZXRfbHNuGAIgASgEEhkKEXVucHJvdGVjdGVkX2J5dGVzGAMgASgEIkQKE0JhY2t1cFN0YXR1c1JlcXVlc3QSJQoDYXBwGAEgASgLMhMudGlkZW1hcmsudjEuQXBwUmVmSACIAQFCBgoEX2FwcCI/ChRCYWNrdXBTdGF0dXNSZXNwb25zZRInCgdiYWNrdXBzGAEgAygLMhYudGlkZW1hcmsudjEuQXBwQmFja3VwKmIKDUJhY2tsb2dQb2xpY3kSHgoaQkFDS0xPR19QT0xJQ1lfVU5TUEVDSUZJRUQQABIYChRCQUNLTE9HX1BPTElDWV9TRVJWRRABEhcKE0JBQ0tMT0dfUE9MSUNZX1NUT1AQAirfAQoLQmFja3VwU3RhdGUSHAoYQkFDS1VQX1NUQVRFX1VOU1BFQ0lGSUVEEAASGQoVQkFDS1VQX1NUQVRFX1NUQVJUSU5HEAESFQoRQkFDS1VQX1NUQVRFX0lETEUQAhIZChVCQUNLVVBfU1RBVEVfU0hJUFBJTkcQAxIZChVCQUNLVVBfU1RBVEVfUkVUUllJTkcQBBIYChRCQUNLVVBfU1RBVEVfU1RPUFBFRBAFEhcKE0JBQ0tVUF9TVEFURV9GRU5DRUQQBhIXChNCQUNLVVBfU1RBVEVfRkFJTEVEEAcy/QQKDUJhY2t1cFNlcnZpY2USVgoNQWRkUmVwb3NpdG9yeRIhLnRpZGVtYXJrLnYxLkFkZFJlcG9zaXRvcnlSZXF1ZXN0GiIudGlkZW1hcmsudjEuQWRkUmVwb3NpdG9yeVJlc3BvbnNlEl8KEFJlbW92ZVJlcG9zaXRvcnkSJC50aWRlbWFyay52MS5SZW1vdmVSZXBvc2l0b3J5UmVxdWVzdBolLnRpZGVtYXJrLnYxLlJlbW92ZVJlcG9zaXRvcnlSZXNwb25zZRJhChBMaXN0UmVwb3NpdG9yaWVzEiQudGlkZW1hcmsudjEuTGlzdFJlcG9zaXRvcmllc1JlcXVlc3QaJS50aWRlbWFyay52MS5MaXN0UmVwb3NpdG9yaWVzUmVzcG9uc2UwARJTCgxFbmFibGVCYWNrdXASIC50aWRlbWFyay52MS5FbmFibGVCYWNrdXBSZXF1ZXN0GiEudGlkZW1hcmsudjEuRW5hYmxlQmFja3VwUmVzcG9uc2USVgoNRGlzYWJsZUJhY2t1cBIhLnRpZGVtYXJrLnYxLkRpc2FibGVCYWNrdXBSZXF1ZXN0GiIudGlkZW1hcmsudjEuRGlzYWJsZUJhY2t1cFJlc3BvbnNlEkwKCUJhY2t1cE5vdxIdLnRpZGVtYXJrLnYxLkJhY2t1cE5vd1JlcXVlc3QaHi50aWRlbWFyay52MS5CYWNrdXBOb3dSZXNwb25zZTABElUKDEJhY2t1cFN0YXR1cxIgLnRpZGVtYXJrLnYxLkJhY2t1cFN0YXR1c1JlcXVlc3QaIS50aWRlbWFyay52MS5CYWNrdXBTdGF0dXNSZXNwb25zZTABYgZwcm90bzM", [file_tidemark_v1_common]);
+  fileDesc("Chh0aWRlbWFyay92MS9iYWNrdXAucHJvdG8SC3RpZGVtYXJrLnYxImUKElJlcG9zaXRvcnlMb2NhdGlvbhILCgN1cmwYASABKAkSFQoIZW5kcG9pbnQYAiABKAlIAIgBARITCgZyZWdpb24YAyABKAlIAYgBAUILCglfZW5kcG9pbnRCCQoHX3JlZ2lvbiJyChBTdG9yZUNyZWRlbnRpYWxzEhUKDWFjY2Vzc19rZXlfaWQYASABKAkSGQoRc2VjcmV0X2FjY2Vzc19rZXkYAiABKAkSGgoNc2Vzc2lvbl90b2tlbhgDIAEoCUgAiAEBQhAKDl9zZXNzaW9uX3Rva2VuIpUBCg5SZXBvc2l0b3J5SW5mbxIMCgRuYW1lGAEgASgJEgoKAmlkGAIgASgJEjEKCGxvY2F0aW9uGAMgASgLMh8udGlkZW1hcmsudjEuUmVwb3NpdG9yeUxvY2F0aW9uEiMKCGFkZGVkX2F0GAQgASgLMhEudGlkZW1hcmsudjEuVGltZRIRCglhcHBfY291bnQYBSABKA0isgEKFEFkZFJlcG9zaXRvcnlSZXF1ZXN0EgwKBG5hbWUYASABKAkSMQoIbG9jYXRpb24YAiABKAsyHy50aWRlbWFyay52MS5SZXBvc2l0b3J5TG9jYXRpb24SEAoIa2V5X2ZpbGUYAyABKAwSNwoLY3JlZGVudGlhbHMYBCABKAsyHS50aWRlbWFyay52MS5TdG9yZUNyZWRlbnRpYWxzSACIAQFCDgoMX2NyZWRlbnRpYWxzIkgKFUFkZFJlcG9zaXRvcnlSZXNwb25zZRIvCgpyZXBvc2l0b3J5GAEgASgLMhsudGlkZW1hcmsudjEuUmVwb3NpdG9yeUluZm8iJwoXUmVtb3ZlUmVwb3NpdG9yeVJlcXVlc3QSDAoEbmFtZRgBIAEoCSJLChhSZW1vdmVSZXBvc2l0b3J5UmVzcG9uc2USLwoKcmVwb3NpdG9yeRgBIAEoCzIbLnRpZGVtYXJrLnYxLlJlcG9zaXRvcnlJbmZvIhkKF0xpc3RSZXBvc2l0b3JpZXNSZXF1ZXN0Ik0KGExpc3RSZXBvc2l0b3JpZXNSZXNwb25zZRIxCgxyZXBvc2l0b3JpZXMYASADKAsyGy50aWRlbWFyay52MS5SZXBvc2l0b3J5SW5mbyLjAgoJQXBwQmFja3VwEiEKA2FwcBgBIAEoCzIULnRpZGVtYXJrLnYxLkFwcE5hbWUSEgoKcmVwb3NpdG9yeRgCIAEoCRIQCghldmVyeV9tcxgDIAEoDRIuCgpvbl9iYWNrbG9nGAQgASgOMhoudGlkZW1hcmsudjEuQmFja2xvZ1BvbGljeRInCgVzdGF0ZRgFIAEoDjIYLnRpZGVtYXJrLnYxLkJhY2t1cFN0YXRlEhQKB21lc3NhZ2UYBiABKAlIAIgBARIzCglwcm90ZWN0ZWQYByABKAsyGy50aWRlbWFyay52MS5SZWNvcmRQb3NpdGlvbkgBiAEBEhAKCGxhc3RfbHNuGAggASgEEg4KBmxhZ19tcxgJIAEoBBIZChF1bnByb3RlY3RlZF9ieXRlcxgKIAEoBBISCgpzZW50X2J5dGVzGAsgASgEQgoKCF9tZXNzYWdlQgwKCl9wcm90ZWN0ZWQijQEKE0VuYWJsZUJhY2t1cFJlcXVlc3QSIAoDYXBwGAEgASgLMhMudGlkZW1hcmsudjEuQXBwUmVmEhIKCnJlcG9zaXRvcnkYAiABKAkSEAoIZXZlcnlfbXMYAyABKA0SLgoKb25fYmFja2xvZxgEIAEoDjIaLnRpZGVtYXJrLnYxLkJhY2tsb2dQb2xpY3kiPgoURW5hYmxlQmFja3VwUmVzcG9uc2USJgoGYmFja3VwGAEgASgLMhYudGlkZW1hcmsudjEuQXBwQmFja3VwIjgKFERpc2FibGVCYWNrdXBSZXF1ZXN0EiAKA2FwcBgBIAEoCzITLnRpZGVtYXJrLnYxLkFwcFJlZiI/ChVEaXNhYmxlQmFja3VwUmVzcG9uc2USJgoGYmFja3VwGAEgASgLMhYudGlkZW1hcmsudjEuQXBwQmFja3VwIjQKEEJhY2t1cE5vd1JlcXVlc3QSIAoDYXBwGAEgASgLMhMudGlkZW1hcmsudjEuQXBwUmVmInUKEUJhY2t1cE5vd1Jlc3BvbnNlEi8KCHByb2dyZXNzGAEgASgLMhsudGlkZW1hcmsudjEuQmFja3VwUHJvZ3Jlc3NIABImCgRkb25lGAIgASgLMhYudGlkZW1hcmsudjEuQXBwQmFja3VwSABCBwoFZXZlbnQiVgoOQmFja3VwUHJvZ3Jlc3MSFQoNcHJvdGVjdGVkX2xzbhgBIAEoBBISCgp0YXJnZXRfbHNuGAIgASgEEhkKEXVucHJvdGVjdGVkX2J5dGVzGAMgASgEIlsKE1JlcGFpckJhY2t1cFJlcXVlc3QSIAoDYXBwGAEgASgLMhMudGlkZW1hcmsudjEuQXBwUmVmEhEKCXJlYWRfcGFydBgCIAEoARIPCgdkcnlfcnVuGAMgASgIIvsBChRSZXBhaXJCYWNrdXBSZXNwb25zZRIhCgNhcHAYASABKAsyFC50aWRlbWFyay52MS5BcHBOYW1lEiwKCGZpbmRpbmdzGAIgAygLMhoudGlkZW1hcmsudjEuUmVwYWlyRmluZGluZxIlCgRyb3dzGAMgASgOMhcudGlkZW1hcmsudjEuUmVwYWlyUm93cxIXCg9sb3N0X3BhY2tfY291bnQYBCABKA0SEgoKbG9zdF9ieXRlcxgFIAEoBBIWCg5yZXN0b3JlZF9ieXRlcxgGIAEoBBImCgVmaWxlcxgHIAMoCzIXLnRpZGVtYXJrLnYxLlJlcGFpckZpbGUiXwoNUmVwYWlyRmluZGluZxItCghzZXZlcml0eRgBIAEoDjIbLnRpZGVtYXJrLnYxLlJlcGFpclNldmVyaXR5Eg4KBm9iamVjdBgCIAEoCRIPCgdtZXNzYWdlGAMgASgJIn0KClJlcGFpckZpbGUSDAoEcGF0aBgBIAEoDBIoCgVzaW5jZRgCIAEoCzIZLnRpZGVtYXJrLnYxLlJlcGFpck1vbWVudBItCgV1bnRpbBgDIAEoCzIZLnRpZGVtYXJrLnYxLlJlcGFpck1vbWVudEgAiAEBQggKBl91bnRpbCJKCgxSZXBhaXJNb21lbnQSCwoDbHNuGAEgASgEEiQKBHRpbWUYAiABKAsyES50aWRlbWFyay52MS5UaW1lSACIAQFCBwoFX3RpbWUiRAoTQmFja3VwU3RhdHVzUmVxdWVzdBIlCgNhcHAYASABKAsyEy50aWRlbWFyay52MS5BcHBSZWZIAIgBAUIGCgRfYXBwIj8KFEJhY2t1cFN0YXR1c1Jlc3BvbnNlEicKB2JhY2t1cHMYASADKAsyFi50aWRlbWFyay52MS5BcHBCYWNrdXAqYgoNQmFja2xvZ1BvbGljeRIeChpCQUNLTE9HX1BPTElDWV9VTlNQRUNJRklFRBAAEhgKFEJBQ0tMT0dfUE9MSUNZX1NFUlZFEAESFwoTQkFDS0xPR19QT0xJQ1lfU1RPUBACKt8BCgtCYWNrdXBTdGF0ZRIcChhCQUNLVVBfU1RBVEVfVU5TUEVDSUZJRUQQABIZChVCQUNLVVBfU1RBVEVfU1RBUlRJTkcQARIVChFCQUNLVVBfU1RBVEVfSURMRRACEhkKFUJBQ0tVUF9TVEFURV9TSElQUElORxADEhkKFUJBQ0tVUF9TVEFURV9SRVRSWUlORxAEEhgKFEJBQ0tVUF9TVEFURV9TVE9QUEVEEAUSFwoTQkFDS1VQX1NUQVRFX0ZFTkNFRBAGEhcKE0JBQ0tVUF9TVEFURV9GQUlMRUQQByqEAQoOUmVwYWlyU2V2ZXJpdHkSHwobUkVQQUlSX1NFVkVSSVRZX1VOU1BFQ0lGSUVEEAASGgoWUkVQQUlSX1NFVkVSSVRZX0RBTUFHRRABEhsKF1JFUEFJUl9TRVZFUklUWV9XQVJOSU5HEAISGAoUUkVQQUlSX1NFVkVSSVRZX05PVEUQAypyCgpSZXBhaXJSb3dzEhsKF1JFUEFJUl9ST1dTX1VOU1BFQ0lGSUVEEAASFQoRUkVQQUlSX1JPV1NfV0hPTEUQARIaChZSRVBBSVJfUk9XU19DSEVDS1BPSU5UEAISFAoQUkVQQUlSX1JPV1NfQkFTRRADMtIFCg1CYWNrdXBTZXJ2aWNlElYKDUFkZFJlcG9zaXRvcnkSIS50aWRlbWFyay52MS5BZGRSZXBvc2l0b3J5UmVxdWVzdBoiLnRpZGVtYXJrLnYxLkFkZFJlcG9zaXRvcnlSZXNwb25zZRJfChBSZW1vdmVSZXBvc2l0b3J5EiQudGlkZW1hcmsudjEuUmVtb3ZlUmVwb3NpdG9yeVJlcXVlc3QaJS50aWRlbWFyay52MS5SZW1vdmVSZXBvc2l0b3J5UmVzcG9uc2USYQoQTGlzdFJlcG9zaXRvcmllcxIkLnRpZGVtYXJrLnYxLkxpc3RSZXBvc2l0b3JpZXNSZXF1ZXN0GiUudGlkZW1hcmsudjEuTGlzdFJlcG9zaXRvcmllc1Jlc3BvbnNlMAESUwoMRW5hYmxlQmFja3VwEiAudGlkZW1hcmsudjEuRW5hYmxlQmFja3VwUmVxdWVzdBohLnRpZGVtYXJrLnYxLkVuYWJsZUJhY2t1cFJlc3BvbnNlElYKDURpc2FibGVCYWNrdXASIS50aWRlbWFyay52MS5EaXNhYmxlQmFja3VwUmVxdWVzdBoiLnRpZGVtYXJrLnYxLkRpc2FibGVCYWNrdXBSZXNwb25zZRJMCglCYWNrdXBOb3cSHS50aWRlbWFyay52MS5CYWNrdXBOb3dSZXF1ZXN0Gh4udGlkZW1hcmsudjEuQmFja3VwTm93UmVzcG9uc2UwARJTCgxSZXBhaXJCYWNrdXASIC50aWRlbWFyay52MS5SZXBhaXJCYWNrdXBSZXF1ZXN0GiEudGlkZW1hcmsudjEuUmVwYWlyQmFja3VwUmVzcG9uc2USVQoMQmFja3VwU3RhdHVzEiAudGlkZW1hcmsudjEuQmFja3VwU3RhdHVzUmVxdWVzdBohLnRpZGVtYXJrLnYxLkJhY2t1cFN0YXR1c1Jlc3BvbnNlMAFiBnByb3RvMw", [file_tidemark_v1_common]);
 
 /**
  * Where a repository is.
@@ -518,6 +518,188 @@ export const BackupProgressSchema: GenMessage<BackupProgress> = /*@__PURE__*/
   messageDesc(file_tidemark_v1_backup, 16);
 
 /**
+ * Request of RepairBackup.
+ *
+ * @generated from message tidemark.v1.RepairBackupRequest
+ */
+export type RepairBackupRequest = Message<"tidemark.v1.RepairBackupRequest"> & {
+  /**
+   * @generated from field: tidemark.v1.AppRef app = 1;
+   */
+  app?: AppRef | undefined;
+
+  /**
+   * Which part of the data is read and verified, 0 to 1; structure always.
+   *
+   * @generated from field: double read_part = 2;
+   */
+  readPart: number;
+
+  /**
+   * Only say what is damaged.
+   *
+   * @generated from field: bool dry_run = 3;
+   */
+  dryRun: boolean;
+};
+
+/**
+ * Describes the message tidemark.v1.RepairBackupRequest.
+ * Use `create(RepairBackupRequestSchema)` to create a new message.
+ */
+export const RepairBackupRequestSchema: GenMessage<RepairBackupRequest> = /*@__PURE__*/
+  messageDesc(file_tidemark_v1_backup, 17);
+
+/**
+ * Response of RepairBackup.
+ *
+ * @generated from message tidemark.v1.RepairBackupResponse
+ */
+export type RepairBackupResponse = Message<"tidemark.v1.RepairBackupResponse"> & {
+  /**
+   * @generated from field: tidemark.v1.AppName app = 1;
+   */
+  app?: AppName | undefined;
+
+  /**
+   * What the check found; at most 1,000.
+   *
+   * @generated from field: repeated tidemark.v1.RepairFinding findings = 2;
+   */
+  findings: RepairFinding[];
+
+  /**
+   * @generated from field: tidemark.v1.RepairRows rows = 3;
+   */
+  rows: RepairRows;
+
+  /**
+   * Packs of which something is lost.
+   *
+   * @generated from field: uint32 lost_pack_count = 4;
+   */
+  lostPackCount: number;
+
+  /**
+   * Data that can't be read from the repository.
+   *
+   * @generated from field: uint64 lost_bytes = 5;
+   */
+  lostBytes: bigint;
+
+  /**
+   * Those of them that were stored anew; of a dry run 0.
+   *
+   * @generated from field: uint64 restored_bytes = 6;
+   */
+  restoredBytes: bigint;
+
+  /**
+   * Versions of files that need lost data: of a dry run before any are restored, else those that the live app hasn't either. At most 1,000.
+   *
+   * @generated from field: repeated tidemark.v1.RepairFile files = 7;
+   */
+  files: RepairFile[];
+};
+
+/**
+ * Describes the message tidemark.v1.RepairBackupResponse.
+ * Use `create(RepairBackupResponseSchema)` to create a new message.
+ */
+export const RepairBackupResponseSchema: GenMessage<RepairBackupResponse> = /*@__PURE__*/
+  messageDesc(file_tidemark_v1_backup, 18);
+
+/**
+ * Something that is wrong with an object of a repository.
+ *
+ * @generated from message tidemark.v1.RepairFinding
+ */
+export type RepairFinding = Message<"tidemark.v1.RepairFinding"> & {
+  /**
+   * @generated from field: tidemark.v1.RepairSeverity severity = 1;
+   */
+  severity: RepairSeverity;
+
+  /**
+   * Its full name in the store.
+   *
+   * @generated from field: string object = 2;
+   */
+  object: string;
+
+  /**
+   * @generated from field: string message = 3;
+   */
+  message: string;
+};
+
+/**
+ * Describes the message tidemark.v1.RepairFinding.
+ * Use `create(RepairFindingSchema)` to create a new message.
+ */
+export const RepairFindingSchema: GenMessage<RepairFinding> = /*@__PURE__*/
+  messageDesc(file_tidemark_v1_backup, 19);
+
+/**
+ * A version of a file.
+ *
+ * @generated from message tidemark.v1.RepairFile
+ */
+export type RepairFile = Message<"tidemark.v1.RepairFile"> & {
+  /**
+   * Share and path, as it was called then.
+   *
+   * @generated from field: bytes path = 1;
+   */
+  path: Uint8Array;
+
+  /**
+   * @generated from field: tidemark.v1.RepairMoment since = 2;
+   */
+  since?: RepairMoment | undefined;
+
+  /**
+   * Absent: it still is so.
+   *
+   * @generated from field: optional tidemark.v1.RepairMoment until = 3;
+   */
+  until?: RepairMoment | undefined;
+};
+
+/**
+ * Describes the message tidemark.v1.RepairFile.
+ * Use `create(RepairFileSchema)` to create a new message.
+ */
+export const RepairFileSchema: GenMessage<RepairFile> = /*@__PURE__*/
+  messageDesc(file_tidemark_v1_backup, 20);
+
+/**
+ * A moment of an app.
+ *
+ * @generated from message tidemark.v1.RepairMoment
+ */
+export type RepairMoment = Message<"tidemark.v1.RepairMoment"> & {
+  /**
+   * @generated from field: uint64 lsn = 1;
+   */
+  lsn: bigint;
+
+  /**
+   * Absent: it isn't kept.
+   *
+   * @generated from field: optional tidemark.v1.Time time = 2;
+   */
+  time?: Time | undefined;
+};
+
+/**
+ * Describes the message tidemark.v1.RepairMoment.
+ * Use `create(RepairMomentSchema)` to create a new message.
+ */
+export const RepairMomentSchema: GenMessage<RepairMoment> = /*@__PURE__*/
+  messageDesc(file_tidemark_v1_backup, 21);
+
+/**
  * Request of BackupStatus.
  *
  * @generated from message tidemark.v1.BackupStatusRequest
@@ -536,7 +718,7 @@ export type BackupStatusRequest = Message<"tidemark.v1.BackupStatusRequest"> & {
  * Use `create(BackupStatusRequestSchema)` to create a new message.
  */
 export const BackupStatusRequestSchema: GenMessage<BackupStatusRequest> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_backup, 17);
+  messageDesc(file_tidemark_v1_backup, 22);
 
 /**
  * One page of BackupStatus.
@@ -555,7 +737,7 @@ export type BackupStatusResponse = Message<"tidemark.v1.BackupStatusResponse"> &
  * Use `create(BackupStatusResponseSchema)` to create a new message.
  */
 export const BackupStatusResponseSchema: GenMessage<BackupStatusResponse> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_backup, 18);
+  messageDesc(file_tidemark_v1_backup, 23);
 
 /**
  * What happens when the repository can't be reached for so long that local history reaches its bound.
@@ -671,6 +853,98 @@ export const BackupStateSchema: GenEnum<BackupState> = /*@__PURE__*/
   enumDesc(file_tidemark_v1_backup, 1);
 
 /**
+ * How bad a finding is.
+ *
+ * @generated from enum tidemark.v1.RepairSeverity
+ */
+export const RepairSeverity = {
+  /**
+   * @generated from enum value: REPAIR_SEVERITY_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * Something can't be restored.
+   *
+   * @generated from enum value: REPAIR_SEVERITY_DAMAGE = 1;
+   */
+  DAMAGE: 1,
+
+  /**
+   * Somebody should know.
+   *
+   * @generated from enum value: REPAIR_SEVERITY_WARNING = 2;
+   */
+  WARNING: 2,
+
+  /**
+   * Nothing to do.
+   *
+   * @generated from enum value: REPAIR_SEVERITY_NOTE = 3;
+   */
+  NOTE: 3,
+} as const;
+
+/**
+ * How bad a finding is.
+ *
+ * @generated from enum tidemark.v1.RepairSeverity
+ */
+export type RepairSeverity = (typeof RepairSeverity)[keyof typeof RepairSeverity] | UnknownEnum;
+
+/**
+ * Describes the enum tidemark.v1.RepairSeverity.
+ */
+export const RepairSeveritySchema: GenEnum<RepairSeverity> = /*@__PURE__*/
+  enumDesc(file_tidemark_v1_backup, 2);
+
+/**
+ * What a repair does about rows.
+ *
+ * @generated from enum tidemark.v1.RepairRows
+ */
+export const RepairRows = {
+  /**
+   * @generated from enum value: REPAIR_ROWS_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * They need nothing.
+   *
+   * @generated from enum value: REPAIR_ROWS_WHOLE = 1;
+   */
+  WHOLE: 1,
+
+  /**
+   * A new checkpoint stands for what is damaged.
+   *
+   * @generated from enum value: REPAIR_ROWS_CHECKPOINT = 2;
+   */
+  CHECKPOINT: 2,
+
+  /**
+   * They are shipped anew from the live app: history that only the repository had is lost.
+   *
+   * @generated from enum value: REPAIR_ROWS_BASE = 3;
+   */
+  BASE: 3,
+} as const;
+
+/**
+ * What a repair does about rows.
+ *
+ * @generated from enum tidemark.v1.RepairRows
+ */
+export type RepairRows = (typeof RepairRows)[keyof typeof RepairRows] | UnknownEnum;
+
+/**
+ * Describes the enum tidemark.v1.RepairRows.
+ */
+export const RepairRowsSchema: GenEnum<RepairRows> = /*@__PURE__*/
+  enumDesc(file_tidemark_v1_backup, 3);
+
+/**
  * Continuous backup. Failures of a store keep their own code in the detail's data, under "reason".
  *
  * @generated from service tidemark.v1.BackupService
@@ -735,6 +1009,16 @@ export const BackupService: GenService<{
     methodKind: "server_streaming";
     input: typeof BackupNowRequestSchema;
     output: typeof BackupNowResponseSchema;
+  },
+  /**
+   * Checks what is in the repository and stores anew what is damaged there, from the live app. Nothing is deleted.
+   *
+   * @generated from rpc tidemark.v1.BackupService.RepairBackup
+   */
+  repairBackup: {
+    methodKind: "unary";
+    input: typeof RepairBackupRequestSchema;
+    output: typeof RepairBackupResponseSchema;
   },
   /**
    * How far each app is protected, by namespace and name. Apps without backup are left out.

@@ -51,7 +51,7 @@ async function sortedEntries(root: string, folder: string): Promise<{ name: stri
     if (entry.isDirectory() || entry.isFile()) continue;
     throw new BlobError(
       "BLOB_IO",
-      `${join(root, folder, entry.name)} is neither a file nor a folder, so a listing can't tell what is there: move it away`,
+      `${join(root, folder, entry.name)} is neither a file nor a folder, and a store of blobs has only these: is this the right folder?`,
     );
   }
   return entries

@@ -200,12 +200,13 @@ function explainWithoutMount(reason: string, stop: string): void {
   say(`
 The service runs, with the app demo and its share files, but nothing can be mounted here: ${reason}.
 To go on, run "npm start" as root on a machine with /dev/fuse (in a container: --device /dev/fuse --cap-add SYS_ADMIN).
-Everything else works. In another terminal, in the same directory:
+Everything else works, but what goes through a mount: import, repo mount. In another terminal, in the same directory:
 
   export TIDEMARK_DATA="${DATA}"
   npx tidemark share list
   npx tidemark log demo
   npx tidemark status
+  npx tidemark backup status
   npx tidemark --help
 
 ${stop}`);

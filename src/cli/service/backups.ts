@@ -132,7 +132,7 @@ export class Backups implements BackupApi {
       if (info.appCount > 0) {
         const [first] = this.#rows().filter((row) => row.repository === repository.name);
         const app = first === undefined ? "" : formatAppRef(this.#parts.service.nameOf(first.appId));
-        const message = `${info.appCount} apps are backed up to "${repository.name}": first \`tidemark backup disable ${app}\``;
+        const message = `"${repository.name}" is in use, by ${info.appCount} of the apps: first \`tidemark backup disable ${app}\``;
         throw new TidemarkError("FAILED_PRECONDITION", message);
       }
       await known.delete(repository.name);

@@ -176,6 +176,6 @@ function otherHistory(why: string, repository: AppRepository): ShipError {
 function fenced(epoch: number, draft: SealDraft): ShipError {
   return new ShipError(
     "FENCED",
-    `Another service backs up this app into the same repository: it took over from epoch ${epoch}, before LSN ${draft.to} was protected. If that is a mistake, stop the other one, then take over with \`tidemark backup enable APP\`: that works while the repository has nothing of the other one's changes; after that, back this one up into a repository of its own`,
+    `Another service backs up this app into the same repository: it took over from epoch ${epoch}, before LSN ${draft.to} was protected. If that is a mistake, stop the other one, then \`tidemark backup enable APP\`; if the other one has shipped changes of its own by then, this one can only be backed up into a repository of its own`,
   );
 }

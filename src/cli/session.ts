@@ -73,8 +73,11 @@ export class Session {
   moment(text: string | undefined): MomentRef {
     if (text === undefined) return { kind: "now" };
     const { clock, zone } = this.environment;
-    const { moment, note } = parseMoment(text, { now: clock.now(), zone });
+    const now = clock.now();
+    const { moment, note } = parseMoment(text, { now, zone });
     if (note !== undefined) this.output.note(`note: "${text}": ${note}`);
+    if (moment.kind === "time" && moment.time.sec > now.sec)
+      this.output.note(`note: "${text}": that is in the future: this is now`);
     return moment;
   }
 

@@ -1,10 +1,11 @@
 import { createHmac, hkdfSync } from "node:crypto";
 import { isBlobError } from "../blob/blob-error.ts";
+import type { BlobStore } from "../blob/blob-store.ts";
 import { TidemarkError } from "../domain/errors.ts";
 import type { AppId } from "../domain/ids.ts";
 import { type AppKeyMaterial, newAppKeyMaterial, unwrapAppKey, wrapAppKey } from "./app-keys.ts";
 import { mapBounded } from "./map-bounded.ts";
-import { APP_KEYS_PREFIX, appPrefix } from "./names.ts";
+import { APP_KEYS_PREFIX, APPS_PREFIX, appPrefix } from "./names.ts";
 import { type RepositoryAccess, randomName } from "./repository-access.ts";
 import { listAppWraps, readSmall } from "./repository-keys.ts";
 
@@ -20,6 +21,9 @@ const TAGS_MAX = 64;
 const FIRST_WRAP = "0".repeat(32);
 
 const TAG_BYTES = 16;
+
+/** Tags without a key that are told of: more say the same. */
+const TAGS_TOLD_MAX = 1000;
 
 export type DamagedWrap = { readonly tag: string; readonly error: TidemarkError };
 
@@ -67,6 +71,26 @@ export async function makeAppKey(access: RepositoryAccess, appId: AppId): Promis
 export async function destroyAppKey(access: RepositoryAccess, tag: string): Promise<void> {
   const names = (await listAppWraps(access.store, `${tag}/`)).get(tag) ?? [];
   await access.store.delete(names);
+}
+
+/** Tags with objects that no name of a key goes with: of apps that were destroyed, or whose keys got lost. One request for each tag, and one for the keys. */
+export async function tagsWithoutKey(store: BlobStore): Promise<string[]> {
+  const keys = await listAppWraps(store);
+  const found: string[] = [];
+  for (let after: string | undefined = ""; after !== undefined; ) {
+    const tag = await nextTag(store, after);
+    if (tag !== undefined && !keys.has(tag)) found.push(tag);
+    // Behind all that begins with the tag and a slash: "0" is the character after that.
+    after = tag === undefined || found.length === TAGS_TOLD_MAX ? undefined : `${APPS_PREFIX}${tag}0`;
+  }
+  return found;
+}
+
+/** The tag of the first object behind `after`. */
+async function nextTag(store: BlobStore, after: string): Promise<string | undefined> {
+  for await (const page of store.list(APPS_PREFIX, after === "" ? {} : { after }))
+    for (const { name } of page) return name.slice(APPS_PREFIX.length).split("/")[0];
+  return undefined;
 }
 
 /** Puts another wrap of an app's key, by `repositoryKey`; its name. */

@@ -63,6 +63,8 @@ export async function unlock(
 ): Promise<Unlocked> {
   const { id, secret } = options;
   const settings = await readSettings(store);
+  // No key can be told to be the right one then.
+  if (settings.length === 0) throw noSettings();
   const failures: TidemarkError[] = [];
   for (const wrap of await listWraps(store)) {
     try {
@@ -88,6 +90,11 @@ function worstOf(failures: readonly TidemarkError[]): TidemarkError | undefined 
     return message.includes("it is opened by") ? 3 : 1;
   };
   return failures.toSorted((left, right) => rank(left) - rank(right))[0];
+}
+
+function noSettings(): TidemarkError {
+  const message = `${SETTINGS_PREFIX} is missing in the repository: it was deleted, or this is an incomplete copy. Nothing was changed; bring the folder back from where the repository was copied from`;
+  return new TidemarkError("REPOSITORY_DAMAGED", message, { data: { object: SETTINGS_PREFIX, missing: true } });
 }
 
 type StoredSettings = { readonly name: string; readonly bytes: Buffer };

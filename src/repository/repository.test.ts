@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
@@ -173,6 +173,44 @@ describe("opening one", () => {
       const faulty = new FaultyBlobs(store);
       faulty.inject({ operation, nth: 2, effect: { kind: "fail" } });
       await expect(Repository.open({ store: faulty, secret: KEY })).rejects.toThrow(code("BLOB_UNREACHABLE"));
+    }
+  });
+
+  test("says that settings are missing, and does not blame the key", async () => {
+    const { store } = await made();
+    await store.delete(await namesIn(store, "settings/"));
+    for (const secret of [KEY, OTHER_KEY])
+      await expect(Repository.open({ store, secret })).rejects.toMatchObject({
+        code: "REPOSITORY_DAMAGED",
+        message: expect.stringContaining("settings/ is missing"),
+      });
+  });
+
+  test("tells of folders of apps that no key goes with", async () => {
+    const { store, repository } = await made();
+    const tags: string[] = [];
+    for (const id of [APP, OTHER_APP]) {
+      const { tag } = await repository.createApp(id);
+      tags.push(tag);
+      for (const name of ["a", "b"]) await store.put(`apps/${tag}/packs/${name}`, [Buffer.from(name)]);
+    }
+    expect(await repository.appsWithoutKey()).toEqual([]);
+    await repository.destroyApp(APP);
+    expect(await repository.appsWithoutKey()).toEqual([`apps/${tags[0]}/`]);
+    await repository.destroyApp(OTHER_APP);
+    expect(await repository.appsWithoutKey()).toEqual(tags.map((tag) => `apps/${tag}/`).sort());
+  });
+
+  test("and making one takes a folder with links in it for somebody else's", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "tidemark-repository-"));
+    try {
+      symlinkSync("nowhere", join(folder, "link"));
+      const store = await DirectoryBlobs.open(folder, { create: false });
+      await expect(Repository.open({ store, secret: KEY })).rejects.toThrow(code("NOT_FOUND"));
+      await expect(Repository.init({ store, secret: KEY })).rejects.toThrow(code("NOT_EMPTY"));
+      await store.close();
+    } finally {
+      rmSync(folder, { recursive: true });
     }
   });
 

@@ -1,15 +1,23 @@
 import { randomFillSync } from "node:crypto";
 import { type Clock, SystemClock } from "../base/clock.ts";
-import { isBlobError } from "../blob/blob-error.ts";
+import { type BlobError, isBlobError } from "../blob/blob-error.ts";
 import type { BlobStore } from "../blob/blob-store.ts";
 import { TidemarkError } from "../domain/errors.ts";
 import type { AppId } from "../domain/ids.ts";
 import { type AppKeyMaterial, AppKeys } from "./app-keys.ts";
 import { AppRepository } from "./app-repository.ts";
-import { type DamagedWrap, destroyAppKey, findAppKey, makeAppKey, putAppWrap, readAppKeys } from "./app-wraps.ts";
+import {
+  type DamagedWrap,
+  destroyAppKey,
+  findAppKey,
+  makeAppKey,
+  putAppWrap,
+  readAppKeys,
+  tagsWithoutKey,
+} from "./app-wraps.ts";
 import type { RandomFill, ScryptCost } from "./key-wrap.ts";
 import { LockTime } from "./lock-time.ts";
-import { KEYS_PREFIX, REPOSITORY_FILE, SETTINGS_PREFIX } from "./names.ts";
+import { APPS_PREFIX, appPrefix, KEYS_PREFIX, REPOSITORY_FILE, SETTINGS_PREFIX } from "./names.ts";
 import { missingObject } from "./object-errors.ts";
 import { type RepositoryAccess, randomName } from "./repository-access.ts";
 import {
@@ -77,7 +85,7 @@ export class Repository {
   static async init(options: InitOptions): Promise<Repository> {
     const { store, lockDays, fill = randomFillSync, clock = new SystemClock() } = options;
     checkLockDays(store, lockDays);
-    await refuseOccupied(store);
+    await Repository.checkEmpty(store);
     const identity = { id: randomName(fill), created: new Date(await store.timeMs()).toISOString() };
     const repositoryKey = newRepositoryKey(fill);
     const settings = { number: 1, lockDays: lockDays ?? null };
@@ -98,6 +106,16 @@ export class Repository {
       throw alreadyThere(store);
     }
     return new Repository(options, identity, { repositoryKey, wrap, settings });
+  }
+
+  /** Throws ALREADY_EXISTS or NOT_EMPTY, as `init` would; changes nothing. */
+  static async checkEmpty(store: BlobStore): Promise<void> {
+    await refuseOccupied(store);
+  }
+
+  /** Throws what `open` throws of a place where no repository is, without any key. */
+  static async checkThere(store: BlobStore): Promise<void> {
+    await readIdentity(store);
   }
 
   /** Opens a repository. Throws NOT_FOUND (there is none), FAILED_PRECONDITION (another program's), REPOSITORY_NEWER, REPOSITORY_DAMAGED, REPOSITORY_KEY_WRONG. With a passphrase it takes half a second. */
@@ -126,6 +144,11 @@ export class Repository {
     const materials = await readAppKeys(this.#access, onDamaged);
     for (const material of materials) this.#keys.set(material.appId, material);
     return materials.map(({ appId, tag }) => ({ appId, tag }));
+  }
+
+  /** Folders of apps that no key goes with, as "apps/<tag>/": destroyed ones, or lost keys. At most 1,000. One request for each app. */
+  async appsWithoutKey(): Promise<string[]> {
+    return (await tagsWithoutKey(this.store)).map(appPrefix);
   }
 
   /** An app that is in the repository. Throws NOT_FOUND. */
@@ -271,8 +294,7 @@ async function readIdentity(store: BlobStore): Promise<RepositoryIdentity> {
     return decodeIdentity(await store.get(REPOSITORY_FILE, { bytesMax: REPOSITORY_FILE_BYTES_MAX }), store.description);
   } catch (error) {
     if (!isBlobError(error, "BLOB_MISSING")) throw error;
-    for await (const page of store.list("apps/"))
-      if (page.length > 0) throw missingObject(REPOSITORY_FILE, { cause: error });
+    if (await hasApps(store)) throw missingObject(REPOSITORY_FILE, { cause: error });
     throw new TidemarkError(
       "NOT_FOUND",
       `there is no repository in ${store.description}: check the address, or make one with "tidemark repo init"`,
@@ -281,19 +303,43 @@ async function readIdentity(store: BlobStore): Promise<RepositoryIdentity> {
   }
 }
 
+async function hasApps(store: BlobStore): Promise<boolean> {
+  try {
+    for await (const page of store.list(APPS_PREFIX)) if (page.length > 0) return true;
+  } catch (error) {
+    if (!isOtherKind(error)) throw error;
+  }
+  return false;
+}
+
 async function refuseOccupied(store: BlobStore): Promise<void> {
   if ((await store.stat(REPOSITORY_FILE)) !== undefined) throw alreadyThere(store);
-  for await (const page of store.list("")) {
-    const other = page.find(({ name }) => !LEFT_BY_INIT.test(name));
-    if (other === undefined) continue;
-    if (other.name === REPOSITORY_FILE) throw alreadyThere(store);
-    throw new TidemarkError(
-      "NOT_EMPTY",
-      `${store.description} has "${other.name}" in it and no ${REPOSITORY_FILE}: choose an empty place. Nothing was changed`,
-    );
+  try {
+    for await (const page of store.list("")) {
+      const other = page.find(({ name }) => !LEFT_BY_INIT.test(name));
+      if (other === undefined) continue;
+      if (other.name === REPOSITORY_FILE) throw alreadyThere(store);
+      throw notEmpty(store, `has "${other.name}" in it and no ${REPOSITORY_FILE}`);
+    }
+  } catch (error) {
+    if (isOtherKind(error)) throw notEmpty(store, `is not empty (${error.message})`, error);
+    throw error;
   }
 }
 
-function alreadyThere(store: BlobStore): TidemarkError {
-  return new TidemarkError("ALREADY_EXISTS", `there is a repository in ${store.description} already`);
+/** A folder with links, sockets or devices: somebody else's. Without a cause, as opposed to a disk that fails. */
+function isOtherKind(error: unknown): error is BlobError {
+  return isBlobError(error, "BLOB_IO") && error.cause === undefined;
+}
+
+function notEmpty({ description }: BlobStore, why: string, cause?: Error): TidemarkError {
+  const message = `${description} ${why}: choose an empty place. Nothing was changed`;
+  return new TidemarkError("NOT_EMPTY", message, cause === undefined ? {} : { cause });
+}
+
+function alreadyThere({ description }: BlobStore): TidemarkError {
+  return new TidemarkError(
+    "ALREADY_EXISTS",
+    `${description} is a repository already: use it with --repo, tell the service of it with "tidemark repo add", or choose an empty place. Nothing was changed`,
+  );
 }

@@ -31,6 +31,7 @@ const requests: [string, string, unknown][] = [
   ],
   ["app list --all", "listApps", { deleted: "with" }],
   ["app rename prod:shop store", "updateApp", { app, name: "store" }],
+  ["app rename prod:shop prod:store", "updateApp", { app, name: "store" }],
   ["app label prod:shop x=1 tier-", "updateApp", { app, labels: { "": "", x: "1" } }],
   ["app delete prod:shop", "deleteApp", { app }],
   ["app undelete prod:shop@001122 --name old", "undeleteApp", { app: { ...app, id: "001122" }, name: "old" }],
@@ -147,6 +148,11 @@ describe("a command line becomes its request", () => {
   test("with a moment of several words", async () => {
     await cli(["ls", "prod:shop/uploads/a/b.txt", "--at", "10m ago"], { api });
     expect(api.calls.at(-1)?.request).toStrictEqual({ path: file, at: tenMinutesAgo });
+  });
+
+  test("of the future is taken, with a note", async () => {
+    const { code, stderr } = await cli(["ls", "prod:shop/uploads", "--at", "2030-01-01"], { api });
+    expect({ code, stderr }).toEqual({ code: 0, stderr: 'note: "2030-01-01": that is in the future: this is now\n' });
   });
 
   test("in the zone of the person", async () => {
@@ -286,6 +292,19 @@ describe("exit codes", () => {
     },
   );
 
+  test("a backup that is enabled and fails at once is a conflict, and nobody says that nothing is protected", async () => {
+    const [, backup] = sample.BACKUPS;
+    if (backup === undefined) throw new Error("no sample");
+    const failed = async () => ({ ...backup, state: "failed", message: "another history" }) as const;
+    const backups = { ...api.backups, enableBackup: failed, disableBackup: failed };
+    const enabled = await cli(["backup", "enable", "shop", "--repo", "main"], { api: { ...api, backups } });
+    expect(enabled.code).toBe(EXIT_CODES.CONFLICT.code);
+    expect(enabled.stderr).toContain("note: the backup has failed: another history");
+    const disabled = await cli(["backup", "disable", "shop"], { api: { ...api, backups } });
+    expect(disabled.code).toBe(0);
+    expect(disabled.stdout + disabled.stderr).toContain("How far it is protected isn't known here");
+  });
+
   test("errors are JSON with --json", async () => {
     api.fail = new TidemarkError("NOT_FOUND", "no such app", { data: { name: "x" } });
     const { stderr } = await cli(["app", "list", "--json"], { api });
@@ -310,6 +329,7 @@ describe("exit codes", () => {
     [["log", "a/b", "--limit", "0"], "--limit"],
     [["log", "a", "--follow", "--until", "now"], "--follow"],
     [["cat", "shop"], "names an app only"],
+    [["app", "rename", "shop", "prod:store"], "without a namespace"],
     [["share", "create", "shop"], "does not name a share"],
     [["app", "create", "a@001122"], "gets its own id"],
     [["app", "create", "shop", "--label", "x"], "is not a label"],

@@ -68,6 +68,12 @@ describe("export", () => {
     expect(readdirSync(folder)).toEqual(["x.tar"]);
   });
 
+  test("says what is wrong with a file in a directory that is not there", async () => {
+    const { code, stderr } = await exporting(TREE, ["--output", join(folder, "none/x.tar")]);
+    expect(code).toBe(EXIT_CODES.NOT_FOUND.code);
+    expect(stderr).toContain(`${join(folder, "none")} is not a directory: expected --output`);
+  });
+
   test("replaces a file only with --force, and not by an archive that fails", async () => {
     const output = join(folder, "x.tar");
     writeFileSync(output, "precious");
@@ -158,6 +164,7 @@ describe("import", () => {
   test("of a file that is not there, or is a directory, changes nothing", async () => {
     const missing = await importing(ARCHIVE, { args: ["--input", join(folder, "missing")] });
     expect(missing.code).toBe(EXIT_CODES.NOT_FOUND.code);
+    expect(missing.stderr).toContain(`there is no file ${join(folder, "missing")}: expected a tar archive`);
     const directory = await importing(ARCHIVE, { args: ["--input", folder] });
     expect(directory.code).toBe(EXIT_CODES.USAGE.code);
     expect(api.calls).toEqual([]);

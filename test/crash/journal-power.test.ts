@@ -91,12 +91,15 @@ needsLoop(
     for (let round = 1; round <= ROUNDS; round += 1) {
       const writer = new WriterProcess(folder, 2_000_000);
       await writer.run(1 + Math.floor(random() * 200));
+      // What was told before the cut. An fdatasync that is under way when the file system is shut down may return success though its data are gone (ext4 asks for the shutdown only when it begins); where power
+      // is really cut nobody is left to hear that.
+      const promised = writer.synced;
       disk.cutPower(SHUTDOWN_MODES[Math.floor(random() * SHUTDOWN_MODES.length)] ?? 2);
       await writer.kill();
       disk.unmount();
       disk.mount();
       const journal = await fixture.open({ folder });
-      expect(journal.lastLsn, `round ${round}`).toBeGreaterThanOrEqual(writer.synced);
+      expect(journal.lastLsn, `round ${round}`).toBeGreaterThanOrEqual(promised);
       await expectWritten(journal, fixture.recovered);
       lost += Math.max(0, writer.appended - journal.lastLsn);
       await journal.close();

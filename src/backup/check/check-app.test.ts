@@ -17,6 +17,7 @@ import { SimpleShipper } from "../testing/simple-shipper.ts";
 import { type CheckedApp, checkApp } from "./check-app.ts";
 import type { Finding, TouchedFile } from "./finding.ts";
 import { touchedFiles } from "./touched-files.ts";
+import { unsealedEpoch } from "./unsealed-epoch.ts";
 
 let apps: TestApps;
 let original: TestApp;
@@ -165,6 +166,34 @@ describe("a check", () => {
       }
     }
     expect((await check()).findings).toEqual([]);
+  });
+
+  test("tells of seals that are gone: all of them, and those since a checkpoint", async () => {
+    expect((await check(0)).findings).toMatchObject([{ severity: "note", object: app.prefix }]);
+    await ship("one");
+    const [seal = ""] = await names("seals");
+    const bytes = await store.get(seal);
+    await store.delete([seal]);
+    expect((await check(0)).findings).toMatchObject([{ severity: "damage", object: `${app.prefix}seals/` }]);
+    await store.put(seal, [bytes]);
+    await shipper.checkpoint();
+    await store.delete([seal]);
+    expect((await check(0)).findings).toMatchObject([{ severity: "damage", object: seal }]);
+  });
+
+  test("begins what it finds with the name of the object", async () => {
+    await ship("one");
+    const [pack = ""] = await names("packs");
+    await store.delete([pack]);
+    for (const { object, message } of (await check(0)).findings) expect(message.startsWith(object)).toBe(true);
+    expect((await check(0)).findings[0]?.message).toMatch(/^apps\/.*\/packs\/.*: this pack is missing/);
+  });
+
+  test("tells of an epoch that was begun and has neither a seal nor a base", async () => {
+    await ship("one");
+    expect(await unsealedEpoch(app)).toBeUndefined();
+    const epoch = await app.claimEpoch({ host: "host", service: "service" });
+    expect(await unsealedEpoch(app)).toMatch(new RegExp(`epochs/0000000${epoch}: epoch ${epoch} was begun`));
   });
 
   test("names packs that nothing names", async () => {

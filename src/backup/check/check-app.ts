@@ -275,6 +275,7 @@ class AppCheck {
       if (isDamage) this.#areRowsDamaged = true;
       this.#find(isDamage ? "damage" : "warning", object, message);
     }
+    await this.#ending(line, latest);
     this.#behind(line, latest);
     let before: Seal | undefined;
     for (const id of idsOf(line)) {
@@ -318,6 +319,44 @@ class AppCheck {
     );
   }
 
+  /** Whether seals are there up to the newest checkpoint at least; and if there is neither, whether there was. */
+  async #ending({ head }: SealLine, latest: Checkpoint | undefined): Promise<void> {
+    const { app } = this.#options;
+    if (latest === undefined) {
+      if (head === null) await this.#nothing();
+      return;
+    }
+    // A base, at sequence 0, comes before its first seal. The seal of any other checkpoint is never pruned, since it is the newest, or newer ones are there.
+    if (latest.sequence === 0 || (head !== null && compareSealIds(head, latest) >= 0)) return;
+    this.#areRowsDamaged = true;
+    this.#find(
+      "damage",
+      app.sealName(latest),
+      "this seal and those after it are missing, though a checkpoint was made of it: what changed after the checkpoint can't be restored",
+    );
+  }
+
+  /** An app with a key and without anything that tells what it is. Packs and runs are made for a seal or a checkpoint, which follows within minutes. */
+  async #nothing(): Promise<void> {
+    const { app } = this.#options;
+    const wasShipped = this.#packs.size > 0 || this.#checkpointCount > 0 || (await this.#hasRuns());
+    if (!wasShipped) {
+      this.#find("note", app.prefix, "nothing is in it: its first backup was not finished, or all of it is lost");
+      return;
+    }
+    this.#areRowsDamaged = true;
+    this.#find(
+      "damage",
+      app.objects.name("seals"),
+      `no seal is there, though ${this.#packs.size} packs are: the app can't be restored. They were deleted, or this is an incomplete copy; only if its first backup is being made just now, wait for it`,
+    );
+  }
+
+  async #hasRuns(): Promise<boolean> {
+    for await (const page of this.#options.app.objects.list("runs")) if (page.length > 0) return true;
+    return false;
+  }
+
   /** Whether all seals behind the newest checkpoint are there: a gap that begins before it may reach beyond. */
   #behind(line: SealLine, latest: Checkpoint | undefined): void {
     try {
@@ -350,7 +389,8 @@ class AppCheck {
   }
 
   #find(severity: Finding["severity"], object: string, message: string): void {
-    this.#options.onFinding({ severity, object, message });
+    const named = message.startsWith(object) ? message : `${object}: ${message}`;
+    this.#options.onFinding({ severity, object, message: named });
   }
 
   #step(step: string): void {

@@ -10,7 +10,7 @@ export type Finding = {
   readonly severity: Severity;
   /** The object's full name in the store. */
   readonly object: string;
-  /** What is wrong, and what it costs. */
+  /** What is wrong, and what it costs. Begins with the object's name. */
   readonly message: string;
 };
 

@@ -57,7 +57,8 @@ function addAppChanges(app: Command, context: CommandContext): void {
     app.command("rename <app> <new-name>").description("rename an app"),
     context,
     async (session, [name, newName]) => {
-      const request = { app: parseAppRef(needed(name)), name: needed(newName) };
+      const app = parseAppRef(needed(name));
+      const request = { app, name: newNameOf(app, needed(newName)) };
       const renamed = await (await session.api()).catalogue.updateApp(request, session.callOptions);
       await session.output.done(renamed, `App ${name} is called ${fullName(renamed)} now.`);
     },
@@ -96,6 +97,14 @@ function addAppChanges(app: Command, context: CommandContext): void {
       await session.output.done(undeleted, `App ${fullName(undeleted)} is back.`);
     },
   );
+}
+
+/** The name alone, or with the namespace that the app is in. */
+function newNameOf({ namespace }: AppRef, text: string): string {
+  const prefix = `${namespace}:`;
+  if (text.startsWith(prefix)) return text.slice(prefix.length);
+  if (!text.includes(":")) return text;
+  throw new TidemarkError("INVALID_ARGUMENT", `"${text}": expected the new name alone, without a namespace`);
 }
 
 async function listApps(session: Session, _: readonly string[], options: ListOptions): Promise<undefined> {

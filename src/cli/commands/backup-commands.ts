@@ -9,6 +9,7 @@ import {
 import { TidemarkError } from "../../domain/errors.ts";
 import { formatUtcTime } from "../../domain/moment.ts";
 import { parseAppRef } from "../../domain/share-path.ts";
+import type { ExitName } from "../exit-codes.ts";
 import { body, type CommandContext } from "../leaf.ts";
 import { formatBytes, formatCount } from "../output/human.ts";
 import type { Column, Style } from "../output/output.ts";
@@ -78,7 +79,11 @@ export function addBackupCommands(program: Command, context: CommandContext): vo
   );
 }
 
-async function enable(session: Session, [app]: readonly string[], options: EnableOptions): Promise<undefined> {
+async function enable(
+  session: Session,
+  [app]: readonly string[],
+  options: EnableOptions,
+): Promise<ExitName | undefined> {
   const onBacklog = POLICIES.find((policy) => policy === options.onBacklog);
   if (onBacklog === undefined)
     throw new TidemarkError(
@@ -92,8 +97,10 @@ async function enable(session: Session, [app]: readonly string[], options: Enabl
   const status = await api.backups.enableBackup(request, session.callOptions);
   const every = `${fullName(status.app)} is backed up to ${status.repository} every ${formatSpan(status.everyMs)}`;
   await session.output.done(status, `App ${every}. See: tidemark backup status`);
-  if (status.message !== undefined) session.output.note(`note: it is ${status.state}: ${status.message}`);
-  return undefined;
+  const { state, message } = status;
+  const how = state === "failed" ? "has failed" : `is ${state}`;
+  if (message !== undefined) session.output.note(`note: the backup ${how}: ${message}`);
+  return state === "failed" || state === "fenced" ? "CONFLICT" : undefined;
 }
 
 async function onlyRepository(session: Session): Promise<string> {
@@ -134,8 +141,16 @@ async function now(session: Session, [app]: readonly string[]): Promise<undefine
 }
 
 function protectedText(session: Session, status: BackupStatus): string {
-  if (status.protected === undefined) return "Nothing of it is protected.";
+  if (status.protected === undefined)
+    return isUnknown(status)
+      ? "How far it is protected isn't known here: tidemark repo apps tells."
+      : "Nothing of it is protected.";
   return `Protected up to ${describeMoment(session, status.protected)}.`;
+}
+
+/** Whether the repository could not be asked how far the app is protected. */
+function isUnknown({ state, protected: reached }: BackupStatus): boolean {
+  return reached === undefined && (state === "failed" || state === "fenced" || state === "retrying");
 }
 
 /** The columns of a list of backups, which `status` shows too. */
@@ -152,7 +167,10 @@ export function backupColumns(session: Session): Column<BackupStatus>[] {
     { title: "STATE", human: ({ state }) => state, style: ({ state }) => STYLES[state] },
     {
       title: "PROTECTED UP TO",
-      human: (each) => (each.protected === undefined ? "nothing yet" : session.time(each.protected.time)),
+      human: (each) => {
+        if (each.protected !== undefined) return session.time(each.protected.time);
+        return isUnknown(each) ? "not known here" : "nothing yet";
+      },
       plain: (each) => (each.protected === undefined ? "" : formatUtcTime(each.protected.time)),
     },
     {

@@ -134,7 +134,7 @@ async function listApps(session: Session, _: readonly string[], options: RepoOpt
     if (all.length > 0) yield all;
   })();
   try {
-    await session.output.list(columns, pages, { empty: "Nothing was backed up to it yet." });
+    await session.output.list(columns, pages, { empty: "No apps to show." });
   } finally {
     await apps.close();
   }

@@ -115,6 +115,7 @@ class ArchiveFile {
     try {
       this.#fd = openSync(this.#partial, "wx");
     } catch (error) {
+      refuseFolder(path, error);
       if (!isTaken(error)) throw error;
       const message = `${this.#partial} is there: another export writes it, or one was cut off and left it; remove it then`;
       throw new TidemarkError("ALREADY_EXISTS", message, { cause: error });
@@ -143,6 +144,14 @@ class ArchiveFile {
     if (this.#open) closeSync(this.#fd);
     rmSync(this.#partial, { force: true });
   }
+}
+
+/** Throws NOT_FOUND if that was why the file can't be made. */
+function refuseFolder(path: string, cause: unknown): void {
+  const { code } = cause as NodeJS.ErrnoException;
+  if (code !== "ENOENT" && code !== "ENOTDIR") return;
+  const message = `${dirname(path)} is not a directory: expected --output to name a new file in one that exists`;
+  throw new TidemarkError("NOT_FOUND", message, { cause });
 }
 
 function refuseTaken(path: string): void {

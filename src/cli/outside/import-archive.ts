@@ -63,12 +63,22 @@ export async function importArchive(session: Session, task: ImportTask): Promise
 
 /** Opened before anything is done; read when it is wanted, so that failures come to the reader. */
 function openInput(path: string): Readable {
-  const fd = openSync(path, "r");
+  const fd = openThere(path);
   if (fstatSync(fd).isDirectory()) {
     closeSync(fd);
     throw new TidemarkError("INVALID_ARGUMENT", `${path} is a directory: expected a tar archive`);
   }
   return createReadStream(path, { fd });
+}
+
+function openThere(path: string): number {
+  try {
+    return openSync(path, "r");
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code !== "ENOENT" && code !== "ENOTDIR") throw error;
+    throw new TidemarkError("NOT_FOUND", `there is no file ${path}: expected a tar archive`, { cause: error });
+  }
 }
 
 /** The command that takes an import back: of a directory that was not there before, its parent is what was. */

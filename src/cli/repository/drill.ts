@@ -9,6 +9,8 @@ import { S_IFMT, S_IFREG } from "../../domain/inode.ts";
 import type { MomentRef } from "../../domain/moment.ts";
 import { formatUtcTime } from "../../domain/moment.ts";
 import { type AppRef, parseAppRef, type SharePath } from "../../domain/share-path.ts";
+import { fullName } from "../commands/app-commands.ts";
+import { describeMoment } from "../commands/mount-commands.ts";
 import type { ExitName } from "../exit-codes.ts";
 import { formatBytes, formatCount, plural } from "../output/human.ts";
 import { toJson } from "../output/json.ts";
@@ -74,7 +76,7 @@ export async function drill(session: Session, options: DrillOptions): Promise<Ex
     await run(sides, report, { session, bar, fileCountMax: options.fileCountMax });
     bar.clear();
     const file = await keep(session.dataFolder, report);
-    await tell(session, report, file);
+    await tell(session, report, { file, app: fullName(described), moment: describeMoment(session, reached) });
     return report.differences.length > 0 ? "DAMAGED" : undefined;
   } catch (error) {
     throw storeFailure(error);
@@ -233,17 +235,21 @@ async function keep(dataFolder: string, report: Report): Promise<string> {
   return file;
 }
 
-async function tell(session: Session, report: Report, file: string): Promise<void> {
+async function tell(
+  session: Session,
+  report: Report,
+  { file, app, moment }: { readonly file: string; readonly app: string; readonly moment: string },
+): Promise<void> {
   const { output } = session;
   if (output.json) {
     await output.value({ ...report, report: file });
     return;
   }
   for (const difference of report.differences) await output.line(`${output.style("red", "differs")}: ${difference}`);
-  const { app, moment, nameCount, fileCount, byteCount, differences } = report;
+  const { nameCount, fileCount, byteCount, differences } = report;
   const verdict = differences.length === 0 ? "All equal" : `${plural(differences.length, "difference")}`;
   await output.line(
-    `${app} at ${moment.time} (lsn:${moment.lsn}), from the repository alone: ${plural(nameCount, "name")} with all attributes, ` +
+    `${app} at ${moment}, from the repository alone: ${plural(nameCount, "name")} with all attributes, ` +
       `${plural(fileCount, "file")} byte for byte (${formatBytes(byteCount)}). ${verdict}. Report: ${file}`,
   );
 }

@@ -1,8 +1,11 @@
 import { existsSync } from "node:fs";
+import { unlink } from "node:fs/promises";
+import type { BlobStore } from "../../blob/blob-store.ts";
 import type { RepositoryInfo } from "../../domain/admin-backup.ts";
 import { TidemarkError } from "../../domain/errors.ts";
 import { checkObjectName } from "../../domain/names.ts";
 import { newKeyFile } from "../../repository/key-file.ts";
+import { REPOSITORY_FILE } from "../../repository/names.ts";
 import { Repository } from "../../repository/repository.ts";
 import type { RepositorySecret } from "../../repository/secrets.ts";
 import { askNewPassphrase } from "../passphrase.ts";
@@ -22,12 +25,20 @@ export async function initRepository(
   const { output, environment } = session;
   const name = checkObjectName("repository", options.name);
   const place = await placeAt(session, options.address, options);
+  await checkFree(session, place);
   const serviceRuns = await checkName(session, name);
   const { secret, madeKeyFile } = await newSecret(session, options, place);
-  const store = await openStore(session, place, { create: true });
+  const store = await openStore(session, place, { create: true }).catch(async (error: unknown) => {
+    if (madeKeyFile !== undefined) await unlink(madeKeyFile);
+    throw error;
+  });
   try {
     const days = options.lockDays === undefined ? {} : { lockDays: options.lockDays };
-    const repository = await Repository.init({ store, secret, clock: environment.clock, ...days });
+    const init = Repository.init({ store, secret, clock: environment.clock, ...days });
+    const repository = await init.catch(async (error: unknown) => {
+      if (madeKeyFile !== undefined && (await isUnmade(store, error))) await unlink(madeKeyFile);
+      throw error;
+    });
     const known = serviceRuns ? await register(session, repository, { name, place }) : undefined;
     const url = place.location.url;
     if (output.json) {
@@ -54,6 +65,33 @@ export async function initRepository(
   }
 }
 
+/** Before a key is asked for or made. Throws ALREADY_EXISTS, NOT_EMPTY. A folder that isn't there is free. */
+async function checkFree(session: Session, place: Place): Promise<void> {
+  let store: BlobStore;
+  try {
+    store = await openStore(session, place, { create: false });
+  } catch (error) {
+    if (error instanceof TidemarkError && error.data["reason"] === "BLOB_BUCKET_MISSING") return;
+    throw error;
+  }
+  try {
+    await Repository.checkEmpty(store);
+  } catch (error) {
+    throw storeFailure(error);
+  } finally {
+    await store.close();
+  }
+}
+
+/** Whether it is sure that the key made for a repository opens nothing: another one was faster, or there is none. */
+async function isUnmade(store: BlobStore, error: unknown): Promise<boolean> {
+  if (error instanceof TidemarkError) return true;
+  return await store.stat(REPOSITORY_FILE).then(
+    (found) => found === undefined,
+    () => false,
+  );
+}
+
 /** `repo add`: tells the service of a repository that is there. */
 export async function addRepository(session: Session, options: NewRepository): Promise<undefined> {
   const name = checkObjectName("repository", options.name);
@@ -63,9 +101,10 @@ export async function addRepository(session: Session, options: NewRepository): P
       "UNAVAILABLE",
       `no service runs on ${session.dataFolder}: start it with "tidemark serve", or name its data folder with --data`,
     );
-  const secret = await secretOf(session, place, options);
   const store = await openStore(session, place, { create: false });
   try {
+    await Repository.checkThere(store);
+    const secret = await secretOf(session, place, options);
     const repository = await Repository.open({ store, secret });
     const known = await register(session, repository, { name, place });
     await session.output.done(

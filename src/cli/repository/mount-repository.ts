@@ -2,7 +2,7 @@ import { closeSync } from "node:fs";
 import { TidemarkError } from "../../domain/errors.ts";
 import type { Lsn, MountId } from "../../domain/ids.ts";
 import { formatAppRef } from "../../domain/share-path.ts";
-import { mountFuse, unmountFuse } from "../../gateway/fuse/mount.ts";
+import { mountFuse, requireRoot, unmountFuse } from "../../gateway/fuse/mount.ts";
 import { FuseLoop } from "../../gateway/fuse/poll-loop.ts";
 import { Appends } from "../../gateway/vfs/appends.ts";
 import { vfsOperations } from "../../gateway/vfs/vfs.ts";
@@ -27,6 +27,8 @@ type Task = RepoOptions & { readonly share: string; readonly directory: string; 
 export async function mountRepository(session: Session, task: Task): Promise<undefined> {
   const { output, environment } = session;
   const { app: ref, share: shareRef } = parseShare(task.share);
+  // Before a passphrase is asked for.
+  requireRoot(session.machinePath(task.directory), environment.process.uid);
   const moment = session.moment(task.at);
   const { apps } = await openRepositoryApps(session, task);
   try {

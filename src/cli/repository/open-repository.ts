@@ -118,9 +118,11 @@ export async function openRepository(
   options: RepoOptions,
 ): Promise<{ readonly repository: Repository; readonly place: Place; readonly secret: RepositorySecret }> {
   const place = { ...(await placeOf(session, options)), ...versionOf(session, options) };
-  const secret = await secretOf(session, place, options);
   const store = await openStore(session, place, { create: false });
   try {
+    // First of all: of a place that is no repository no key should be asked for.
+    await Repository.checkThere(store);
+    const secret = await secretOf(session, place, options);
     return { repository: await Repository.open({ store, secret }), place, secret };
   } catch (error) {
     await store.close();

@@ -10,6 +10,7 @@ import type { Apps } from "../../meta/reading/apps.ts";
 import { mapBounded } from "../../repository/map-bounded.ts";
 import type { Repository } from "../../repository/repository.ts";
 import type { AppDescription, SealHead } from "../../repository/seal-head.ts";
+import { plural } from "../output/human.ts";
 
 /** What a repository says about one of its apps. */
 export type DescribedApp = {
@@ -22,6 +23,9 @@ export type DescribedApp = {
   /** Up to where it is there; absent: its first backup was not finished. */
   readonly protected?: { readonly lsn: Lsn; readonly time: Timestamp };
 };
+
+/** What is to be said of a folder of an app under whose tag no key is. */
+export const NO_KEY = "no key opens it: it was destroyed, or its key is lost";
 
 /** Apps looked at in a repository at a time: each is a few round trips. */
 const DESCRIBED_AT_ONCE = 8;
@@ -97,11 +101,22 @@ export class RepositoryApps implements Apps {
 
   async #describe(): Promise<readonly DescribedApp[]> {
     const { repository, log } = this.#parts;
-    const onDamaged = ({ tag }: { tag: string }): void =>
+    let damagedCount = 0;
+    const onDamaged = ({ tag }: { tag: string }): void => {
+      damagedCount++;
       log.error("the key of an app in the repository is damaged", { tag });
+    };
     const entries = await repository.apps(onDamaged);
+    if (entries.length === 0 && damagedCount === 0) await this.#tellNone();
     const all = await mapBounded(entries, DESCRIBED_AT_ONCE, ({ appId }) => this.#describeOne(appId));
     return all.filter((described) => described !== undefined).sort(byName);
+  }
+
+  async #tellNone(): Promise<void> {
+    const { repository, log } = this.#parts;
+    const { length } = await repository.appsWithoutKey();
+    if (length === 0) log.error("The repository has no apps.");
+    else log.error(`No app of the repository can be read: ${plural(length, "folder")} under apps/, ${NO_KEY}.`);
   }
 
   /** One that can't be read must not keep the others from being. */

@@ -46,7 +46,7 @@ const DESCRIPTOR_PATH = /^\/dev\/fd\/(\d{1,9})$/;
 
 /**
  * Mounts a new FUSE connection on `options.target` and answers its INIT. A mount point that a crashed process left dead is unmounted first.
- * Throws TidemarkError: UNSUPPORTED (no device, no privilege), NOT_FOUND or INVALID_ARGUMENT (the target), ALREADY_EXISTS (something is mounted
+ * Throws TidemarkError: PERMISSION_DENIED (not root), UNSUPPORTED (no device), NOT_FOUND or INVALID_ARGUMENT (the target), ALREADY_EXISTS (something is mounted
  * there), FAILED_PRECONDITION (inside another Tidemark mount, or mount(8) refused). Nothing is left behind then.
  */
 export async function mountFuse(
@@ -55,6 +55,7 @@ export async function mountFuse(
 ): Promise<Mounted> {
   const adopted = DESCRIPTOR_PATH.exec(options.target)?.[1];
   if (adopted !== undefined) return adoptMountedDescriptor(Number(adopted), { io: device.io, locks: options.locks });
+  requireRoot(options.target, process.getuid?.());
   const target = await prepareTarget(options.target);
   const fd = openFuseDevice({ nonBlocking: device.nonBlocking });
   let mounted = false;
@@ -70,6 +71,12 @@ export async function mountFuse(
     if (mounted) await unmountFuse(target, { lazy: true });
     throw error;
   }
+}
+
+/** Throws PERMISSION_DENIED when a user can't mount there: mount(8) obeys root only, without a line in fstab. A descriptor that is mounted already needs no privilege. */
+export function requireRoot(target: string, uid: number | undefined): void {
+  if (uid === 0 || DESCRIPTOR_PATH.test(target)) return;
+  throw new TidemarkError("PERMISSION_DENIED", `mounting needs root: this process is of user ${uid}`);
 }
 
 /** Takes over a descriptor that somebody else has mounted (a mount point given as /dev/fd/N) and answers its INIT. */

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, existsSync, ftruncateSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { constants, tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Clock } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
@@ -42,6 +42,8 @@ const RESTART_DELAY_MAX_MS = 5_000;
 const RESTARTS_MAX = 20;
 /** How often to look for a child that is dead but not reaped: one of its threads may sit in the kernel waiting for the very answers a successor has to give. */
 const ZOMBIE_CHECK_MS = 1_000;
+/** A child that is found dead may be about to be reaped, which is how it should go: it gets so long before it is given up. Applications wait meanwhile. */
+const ZOMBIE_REAP_MS = 200;
 /** Mounts of one supervisor; each is a descriptor. */
 const MOUNTS_MAX = 4_096;
 
@@ -52,6 +54,8 @@ type Mount = {
   kept: Omit<KeptMount, "key" | "poisoned">;
   poisoned: number[];
 };
+
+type ChildEnd = { readonly status: number | null; readonly signal: NodeJS.Signals | null };
 
 export class Supervisor {
   readonly #options: SupervisorOptions;
@@ -143,11 +147,12 @@ export class Supervisor {
     this.#watchZombie(child);
   }
 
-  #watchZombie(child: ChildProcess): void {
-    this.#options.timers.after(ZOMBIE_CHECK_MS, () => {
+  #watchZombie(child: ChildProcess, before?: ChildEnd): void {
+    this.#options.timers.after(before === undefined ? ZOMBIE_CHECK_MS : ZOMBIE_REAP_MS, () => {
       if (this.#child !== child) return;
-      if (child.pid !== undefined && isZombie(child.pid)) this.#died(child, { status: null, signal: "SIGKILL" });
-      else this.#watchZombie(child);
+      const end = child.pid === undefined ? undefined : endOfZombie(child.pid);
+      if (end !== undefined && before !== undefined) this.#died(child, end);
+      else this.#watchZombie(child, end);
     });
   }
 
@@ -242,7 +247,7 @@ export class Supervisor {
     return mount;
   }
 
-  #died(child: ChildProcess, how: { status: number | null; signal: NodeJS.Signals | null }): void {
+  #died(child: ChildProcess, how: ChildEnd): void {
     // Keeps I2: each child dies once, whoever notices first.
     if (child !== this.#child) return;
     this.#child = undefined;
@@ -333,13 +338,20 @@ function publicMount(mount: Mount): KeptMount {
   return { key: mount.key, ...mount.kept, poisoned: mount.poisoned };
 }
 
-/** Whether the process is dead although the kernel has not reported it: its leader is a zombie while a thread still ends. */
-function isZombie(pid: number): boolean {
+/** How a process ended that is dead although the kernel has not reported it: its leader is a zombie while a thread still ends. undefined: it is alive. */
+function endOfZombie(pid: number): ChildEnd | undefined {
   try {
     const text = readFileSync(`/proc/${pid}/stat`, "latin1");
-    return text.slice(text.lastIndexOf(")") + 2, text.lastIndexOf(")") + 3) === "Z";
+    // proc(5): the state follows the name, which is in parentheses; the last field is the exit status as waitpid(2) has it.
+    const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
+    if (fields[0] !== "Z") return undefined;
+    const status = Number(fields.at(-1));
+    const number = status & 0x7f;
+    if (number === 0) return { status: status >> 8, signal: null };
+    const names = Object.keys(constants.signals) as NodeJS.Signals[];
+    return { status: null, signal: names.find((name) => constants.signals[name] === number) ?? "SIGKILL" };
   } catch {
-    return false;
+    return undefined;
   }
 }
 

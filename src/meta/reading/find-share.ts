@@ -22,7 +22,7 @@ export function findShare(core: EngineCore, ref: ShareRef): ShareRow {
   const deleted = named
     .filter((share) => share.deletedAt !== undefined)
     .map((share) => `${share.name}@${share.id.slice(0, ID_DIGITS_SHOWN)}`);
-  const hint = deleted.length === 0 ? "see `tidemark share list`" : `deleted ones of that name: ${deleted.join(", ")}`;
+  const hint = deleted.length === 0 ? "see `ls` of the app" : `deleted ones of that name: ${deleted.join(", ")}`;
   throw new TidemarkError(
     "NOT_FOUND",
     `the app has no share "${id === undefined ? ref.name : `${ref.name}@${id}`}": ${hint}`,

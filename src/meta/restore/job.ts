@@ -3,11 +3,11 @@ import { TidemarkError } from "../../domain/errors.ts";
 import type { Lsn, ShareId } from "../../domain/ids.ts";
 import type { ResolvedMoment } from "../../domain/moment.ts";
 import { joinNames, pathNames } from "../../domain/names.ts";
-import { formatSharePath } from "../../domain/share-path.ts";
 import type { OpenApp } from "../open-app.ts";
 import { floorOf, type ReadingParts } from "../reading/apps.ts";
 import { findShare } from "../reading/find-share.ts";
-import { shareOf } from "../reading/locate.ts";
+import { notThere, shareOf } from "../reading/locate.ts";
+import { lookupPath } from "../reading/paths.ts";
 import { resolveMoment } from "../reading/time.ts";
 import type { Work } from "../reading/work.ts";
 import type { ShareRow } from "../shares.ts";
@@ -42,10 +42,14 @@ async function understandRestore(
     );
   const sourceApp = await parts.apps.find(source.app);
   const at = await resolveMoment(sourceApp.core, request.at, floorOf(parts, sourceApp));
-  if (at.lsn === 0)
-    throw new TidemarkError("NOT_FOUND", `there was no "${formatSharePath(source)}" then: the app began later`);
+  if (at.lsn === 0) throw notThere(source, at);
   const share = source.share === undefined ? undefined : findShare(sourceApp.core, source.share);
-  const sourcePath = joinNames(pathNames(source.path));
+  const names = pathNames(source.path);
+  // The floor may have passed while the time of the moment was looked up.
+  sourceApp.core.moments.require(at.lsn);
+  if (share !== undefined && lookupPath(sourceApp.core, share.root, names, at.lsn) === undefined)
+    throw notThere(source, at);
+  const sourcePath = joinNames(names);
   const from = { sourceApp: sourceApp.id, sourcePath: sourcePath.toString("hex"), at: at.lsn, mode };
   const target = await understandTarget(parts, request);
   if (share === undefined) return { app: sourceApp, at, job: { kind: "restore", ...from }, place: { path: "" } };

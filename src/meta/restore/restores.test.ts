@@ -303,7 +303,10 @@ test("a plan changes nothing, and what can't be planned leaves no trace", async 
   app.put(root, "f", "2");
   const before = app.app.core.lastLsn;
   await planOf(restores, request("files", at));
-  await expect(executeAll(restores, request("files/none", at))).rejects.toMatchObject({ code: "NOT_FOUND" });
+  await expect(executeAll(restores, request("files/none", at))).rejects.toMatchObject({
+    code: "NOT_FOUND",
+    message: expect.stringMatching(/^there was no ".*files\/none" at LSN \d+ \(/),
+  });
   await expect(executeAll(restores, request("", at, { target: "files/x" }))).rejects.toMatchObject({
     code: "INVALID_ARGUMENT",
   });

@@ -14,7 +14,7 @@ const KEY_FILE_CHARS_MAX = 16_384;
 
 const HEAD = [
   "# The key of a Tidemark repository. Who has it can read every backup in there; without it nobody can, so keep a copy",
-  "# in another place than the repository and the machine. It may be printed and typed in again: each line of the key has a check.",
+  "# in another place than the repository and the machine. It may be printed and typed in again: each line has a check.",
 ];
 
 /** A new key and the text of its file. `comment` (which repository it is for) is put above it. */

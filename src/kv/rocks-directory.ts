@@ -49,6 +49,8 @@ async function seal(directory: string): Promise<void> {
   try {
     await sealRocksLogs(directory);
   } catch (error) {
+    // A log went while it was looked at: somebody has the store open, which RocksDB says next.
+    if (isErrno(error, "ENOENT")) return;
     throw ioError(directory, error);
   }
 }

@@ -46,7 +46,7 @@ const requests: [string, string, unknown][] = [
   [
     "mount prod:shop/uploads mnt --persist",
     "mount",
-    { ...uploads, target: "/work/mnt", at: now, readOnly: false, persist: true, allowSuid: false, allowDevices: false },
+    { ...uploads, target: "/home/ann/mnt", at: now, readOnly: false, persist: true, allowSuid: false, allowDevices: false },
   ],
   [
     "mount prod:shop/uploads /past --at lsn:5 --suid --dev",
@@ -62,7 +62,7 @@ const requests: [string, string, unknown][] = [
     },
   ],
   ["mount", "listMounts", undefined],
-  ["umount mnt --lazy", "umount", { target: "/work/mnt", lazy: true }],
+  ["umount mnt --lazy", "umount", { target: "/home/ann/mnt", lazy: true }],
   [
     "log prod:shop/uploads",
     "log",
@@ -168,7 +168,7 @@ describe("a command line becomes its request", () => {
 
   test("serve gets its options and no connection", async () => {
     const result = await cli(["serve", "--data", "d", "--history-bytes-max", "20g"]);
-    expect(result.served).toEqual([{ dataFolder: "/work/d", logLevel: "info", historyBytesMax: 20n * 1024n ** 3n }]);
+    expect(result.served).toEqual([{ dataFolder: "/home/ann/d", logLevel: "info", historyBytesMax: 20n * 1024n ** 3n }]);
     expect(result.socketPaths).toEqual([]);
   });
 });
@@ -178,7 +178,7 @@ describe("the data folder", () => {
     (await cli([...args, "app", "list"], options)).socketPaths;
 
   test("is --data before TIDEMARK_DATA", async () => {
-    expect(await socketOf(["--data", "x"], { variables: { TIDEMARK_DATA: "/y" } })).toEqual(["/work/x/admin.sock"]);
+    expect(await socketOf(["--data", "x"], { variables: { TIDEMARK_DATA: "/y" } })).toEqual(["/home/ann/x/admin.sock"]);
     expect(await socketOf([], { variables: { TIDEMARK_DATA: "/y" } })).toEqual(["/y/admin.sock"]);
   });
 

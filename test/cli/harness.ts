@@ -59,7 +59,7 @@ export function makeEnvironment(changes: Partial<CliEnvironment> = {}): CliEnvir
     variables: {},
     clock: CLOCK,
     zone: () => 3600,
-    workingFolder: "/work",
+    workingFolder: "/home/ann",
     homeFolder: "/home/me",
     process: { pid: 77, uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 },
     version: "9.8.7",

@@ -46,7 +46,15 @@ const requests: [string, string, unknown][] = [
   [
     "mount prod:shop/uploads mnt --persist",
     "mount",
-    { ...uploads, target: "/home/ann/mnt", at: now, readOnly: false, persist: true, allowSuid: false, allowDevices: false },
+    {
+      ...uploads,
+      target: "/home/ann/mnt",
+      at: now,
+      readOnly: false,
+      persist: true,
+      allowSuid: false,
+      allowDevices: false,
+    },
   ],
   [
     "mount prod:shop/uploads /past --at lsn:5 --suid --dev",
@@ -168,7 +176,9 @@ describe("a command line becomes its request", () => {
 
   test("serve gets its options and no connection", async () => {
     const result = await cli(["serve", "--data", "d", "--history-bytes-max", "20g"]);
-    expect(result.served).toEqual([{ dataFolder: "/home/ann/d", logLevel: "info", historyBytesMax: 20n * 1024n ** 3n }]);
+    expect(result.served).toEqual([
+      { dataFolder: "/home/ann/d", logLevel: "info", historyBytesMax: 20n * 1024n ** 3n },
+    ]);
     expect(result.socketPaths).toEqual([]);
   });
 });

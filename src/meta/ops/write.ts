@@ -130,12 +130,14 @@ export function copyRange(
   const inode = target(core, request.target);
   checkRange(sourceOffset, 0n);
   checkRange(targetOffset, 0n);
-  let length = request.length < COPY_BYTES_MAX ? request.length : COPY_BYTES_MAX;
   if (sourceOffset >= source.size) return 0n;
-  if (sourceOffset + length > source.size) length = source.size - sourceOffset;
-  checkRange(targetOffset, length);
-  const overlaps = targetOffset < sourceOffset + length && sourceOffset < targetOffset + length;
+  const available = source.size - sourceOffset;
+  const wanted = request.length < available ? request.length : available;
+  // What was asked for decides, as in generic_copy_file_checks(), not what one call copies.
+  checkRange(targetOffset, wanted);
+  const overlaps = targetOffset < sourceOffset + wanted && sourceOffset < targetOffset + wanted;
   if (request.source === request.target && sourceAt === LIVE && overlaps) throw FsError.of("EINVAL");
+  const length = wanted < COPY_BYTES_MAX ? wanted : COPY_BYTES_MAX;
   if (length <= 0n) return 0n;
   return copyExtents(core, { source, inode, sourceOffset, targetOffset, length, sourceAt }, context);
 }

@@ -2,9 +2,9 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import type { Timestamp } from "../base/clock.ts";
+import { syncFolder, writeWhole } from "../base/durable-file.ts";
 import { TidemarkError } from "../domain/errors.ts";
 import { type AppId, isHexId, type Lsn } from "../domain/ids.ts";
-import { syncFolder } from "../journal/file-ops.ts";
 
 /** What opens a repository again: where it is, and its key. For who opens it; kept here as it is. */
 export type RepositoryReference = Readonly<Record<string, unknown>>;
@@ -60,15 +60,8 @@ export async function writeArchiveFile(dataFolder: string, appId: AppId, archive
   const file = fileOf(dataFolder, appId);
   const text = `${JSON.stringify({ format: FORMAT, version: VERSION, ...archive }, undefined, 2)}\n`;
   const draft = `${file}.${randomBytes(4).toString("hex")}.new`;
-  const handle = await fs.promises.open(draft, "wx", 0o600);
-  try {
-    await handle.writeFile(text);
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-  await fs.promises.rename(draft, file);
-  for (const at of [folder, path.dirname(folder), dataFolder]) await syncFolder(at);
+  await writeWhole(file, text, { draft, isNew: true });
+  for (const at of [path.dirname(folder), dataFolder]) await syncFolder(at);
 }
 
 function parse(file: string, text: string): ArchiveFile {

@@ -4,8 +4,8 @@ import type { DataPlace } from "../journal/data-reader.ts";
 import type { RowOp } from "../journal/record.ts";
 import type { Counters } from "../meta/counters.ts";
 import { TABLE } from "../meta/keys.ts";
-import { type ChunkPlace, readPlace, writePlace } from "../repository/chunk-place.ts";
-import type { DataPiece } from "../repository/seal-record.ts";
+import { type ChunkPlace, writePlace } from "../repository/chunk-place.ts";
+import { type DataPiece, readPieces } from "../repository/seal-record.ts";
 
 // ../repository/FORMAT.md, "Runs and checkpoints". What the rows in a repository are, for who writes and who reads them.
 
@@ -83,17 +83,7 @@ export function decodeArchivedData(value: Buffer): ArchivedData {
   const count = reader.u32();
   if (count > PIECES_MAX || count * PIECE_HEAD_BYTES > reader.remaining)
     throw new RangeError(`${count} pieces of data in ${reader.remaining} bytes`);
-  const pieces: DataPiece[] = [];
-  let end = 0;
-  for (let index = 0; index < count; index++) {
-    const skip = reader.u32();
-    const length = reader.u32();
-    const place = readPlace(reader);
-    if (skip < end || skip + length > dataLength || place.length !== length)
-      throw new RangeError(`a piece at ${skip}, ${length} bytes long, of ${dataLength} bytes of data`);
-    pieces.push({ skip, length, place });
-    end = skip + length;
-  }
+  const pieces = readPieces(reader, { count, dataLength });
   if (reader.remaining !== 0) throw new RangeError(`${reader.remaining} bytes left over`);
   return { dataLength, pieces };
 }

@@ -1,9 +1,9 @@
 import fs from "node:fs";
 import path from "node:path";
+import { syncFolder, writeWhole } from "../base/durable-file.ts";
 import { TidemarkError } from "../domain/errors.ts";
 import type { AppId } from "../domain/ids.ts";
 import { DataFolder, type DataFolderOptions, UNFINISHED_RECOVERY } from "../journal/data-folder.ts";
-import { syncFolder } from "../journal/file-ops.ts";
 
 /** What a folder has that was set up a moment ago, and nothing yet. */
 const EMPTY_FOLDER_NAMES: ReadonlySet<string> = new Set(["lock", "tidemark.json", "tidemark.json.new"]);
@@ -45,16 +45,7 @@ export function checkRecoveryFolder(folder: string): void {
 /** Notes, durably, what is about to be done, before anything is in the folder. */
 export async function beginRecovery(folder: DataFolder, plan: RecoveryPlan): Promise<void> {
   const file = path.join(folder.path, UNFINISHED_RECOVERY);
-  const draft = `${file}.new`;
-  const handle = await fs.promises.open(draft, "w", 0o600);
-  try {
-    await handle.writeFile(`${JSON.stringify({ format: FORMAT, version: 1, ...plan }, undefined, 2)}\n`);
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-  await fs.promises.rename(draft, file);
-  await syncFolder(folder.path);
+  await writeWhole(file, `${JSON.stringify({ format: FORMAT, version: 1, ...plan }, undefined, 2)}\n`);
 }
 
 /** The folder is complete: a service may open it. Durable. */

@@ -4,6 +4,7 @@ import type { Log } from "../base/log.ts";
 import { TidemarkError } from "../domain/errors.ts";
 import type { Lsn } from "../domain/ids.ts";
 import type { RowOp } from "../journal/record.ts";
+import { readBody } from "../journal/record-decoder.ts";
 import { VerifiedStream } from "../journal/verified-stream.ts";
 import type { KvOperation, KvStore } from "../kv/kv-store.ts";
 import { decodeApplied } from "../meta/counters.ts";
@@ -13,7 +14,6 @@ import { slotPrefix } from "../meta/row-store.ts";
 import { decodeExtents, decodeJson, decodeSince } from "../meta/rows.ts";
 import { decodeFloor } from "../meta/space/space-rows.ts";
 import type { AppRepository } from "../repository/app-repository.ts";
-import { bodyOf } from "../repository/record-fields.ts";
 import type { AppDescription } from "../repository/seal-head.ts";
 import { countersToJson, encodeArchivedData, isFolderTable, runDataKey, runRowKey } from "./archive-rows.ts";
 import { RunRows } from "./checkpoint-writer.ts";
@@ -141,7 +141,7 @@ class Base {
         }
         time = { sec: record.fields.sec, nsec: record.fields.nsec };
         if (record.fields.lsn <= from) continue;
-        const changed = bodyOf(Buffer.from(record.body)).rows.filter(({ key }) => !isFolderTable(key.readUInt8(0)));
+        const changed = readBody(Buffer.from(record.body)).rows.filter(({ key }) => !isFolderTable(key.readUInt8(0)));
         await this.#notePlaces(changed);
         for (const { key, value } of changed) rows.put(runRowKey(key), value);
         if (rows.isFull) await rows.flush();

@@ -2,11 +2,11 @@ import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import type { Clock } from "../base/clock.ts";
+import { syncFolder, writeWhole } from "../base/durable-file.ts";
 import type { Log } from "../base/log.ts";
 import { SystemTimers, type Timers } from "../base/timers.ts";
 import { TidemarkError } from "../domain/errors.ts";
 import { type AppId, isHexId } from "../domain/ids.ts";
-import { syncFolder } from "./file-ops.ts";
 import { lastErrorName, nativeCalls } from "./native.ts";
 
 // FORMAT.md, "Folder".
@@ -167,21 +167,11 @@ function parseObject(text: string): Record<string, unknown> | undefined {
   }
 }
 
-// Written beside, made durable, then renamed: it is there as a whole or not at all.
 async function writeIdentity(folder: string, clock: Clock): Promise<string> {
   const id = randomBytes(16).toString("hex");
   const created = new Date(clock.now().sec * 1000).toISOString();
   const text = `${JSON.stringify({ format: "tidemark-data", version: DATA_FOLDER_VERSION, id, created })}\n`;
-  const draft = path.join(folder, "tidemark.json.new");
-  const file = await fs.promises.open(draft, "w", 0o600);
-  try {
-    await file.writeFile(text);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-  await fs.promises.rename(draft, path.join(folder, "tidemark.json"));
-  await syncFolder(folder);
+  await writeWhole(path.join(folder, "tidemark.json"), text);
   return id;
 }
 

@@ -33,16 +33,6 @@ export interface FileOps {
   sync(fd: number): Promise<void>;
 }
 
-/** Makes the names in a folder survive power loss. */
-export async function syncFolder(path: string): Promise<void> {
-  const folder = await fs.promises.open(path, "r");
-  try {
-    await folder.sync();
-  } finally {
-    await folder.close();
-  }
-}
-
 /** Forgets what memory holds of a file and is not waiting to be written, so that the next read shows the disk. Answers false where that can't be asked for (no koffi). */
 export function dropCached(fd: number): boolean {
   return nativeCalls()?.fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) === 0;

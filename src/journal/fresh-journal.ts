@@ -1,8 +1,8 @@
 import { randomInt } from "node:crypto";
 import fs from "node:fs";
 import type { Clock } from "../base/clock.ts";
+import { syncFolder } from "../base/durable-file.ts";
 import type { AppId, Lsn } from "../domain/ids.ts";
-import { syncFolder } from "./file-ops.ts";
 import { makeJournalFolder } from "./journal-folder.ts";
 import { encodeHeader, segmentName } from "./segment-file.ts";
 

@@ -1,6 +1,6 @@
 import fs from "node:fs";
 import path from "node:path";
-import { syncFolder } from "./file-ops.ts";
+import { syncFolder } from "../base/durable-file.ts";
 
 /**
  * Makes a journal's folder if it is missing, durably. Each new name is made durable before anything in it is. A crash may have come between making and that, so the three levels that

@@ -1,10 +1,11 @@
 import { assert, present } from "../base/assert.ts";
 import type { Clock, Timestamp } from "../base/clock.ts";
+import { syncFolder } from "../base/durable-file.ts";
 import type { Log } from "../base/log.ts";
 import { SystemTimers, type Timers } from "../base/timers.ts";
 import type { AppId, Lsn } from "../domain/ids.ts";
 import { type DataPlace, DataReader } from "./data-reader.ts";
-import { type FileOps, SystemFileOps, syncFolder } from "./file-ops.ts";
+import { type FileOps, SystemFileOps } from "./file-ops.ts";
 import { makeJournalFolder } from "./journal-folder.ts";
 import { DEFAULT_LIMITS, type JournalLimits } from "./limits.ts";
 import { PositionIndex } from "./position-index.ts";

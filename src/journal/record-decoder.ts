@@ -99,7 +99,7 @@ export function decodeRecord(
   const tableChecksum = table.length > 0 ? crc32(table, place.seed) : place.seed;
   if (crc32(tail, tableChecksum) !== prefix.restChecksum)
     return { fault: "the record's body does not match its checksum" };
-  let body: Body;
+  let body: RecordBody;
   try {
     body = readBody(Buffer.from(tail.subarray(saltLength(prefix.dataLength))));
   } catch (error) {
@@ -133,9 +133,11 @@ export function damagedBlock(table: Buffer, data: Uint8Array): number {
   return -1;
 }
 
-type Body = { readonly label: string; readonly detail: Buffer; readonly rows: RowOp[] };
+/** What a record's body says. Its buffers are views of it. */
+export type RecordBody = { readonly label: string; readonly detail: Buffer; readonly rows: RowOp[] };
 
-function readBody(bytes: Buffer): Body {
+/** Reads a record's body. Throws RangeError for what is none. */
+export function readBody(bytes: Buffer): RecordBody {
   const reader = new ByteReader(bytes);
   const label = reader.bytes(reader.u8()).toString();
   const detail = reader.bytes(reader.u16());

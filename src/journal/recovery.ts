@@ -1,10 +1,11 @@
 import fs from "node:fs";
 import type { Timestamp } from "../base/clock.ts";
+import { syncFolder } from "../base/durable-file.ts";
 import type { Log } from "../base/log.ts";
 import { FsError, TidemarkError } from "../domain/errors.ts";
 import type { Lsn } from "../domain/ids.ts";
 import { type Cut, findProof } from "./durability-proof.ts";
-import { dropCached, type FileOps, syncFolder } from "./file-ops.ts";
+import { dropCached, type FileOps } from "./file-ops.ts";
 import { SCAN_WINDOW_BYTES } from "./limits.ts";
 import type { PositionIndex } from "./position-index.ts";
 import type { JournalRecord } from "./record.ts";

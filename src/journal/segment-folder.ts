@@ -1,8 +1,9 @@
 import fs from "node:fs";
 import path from "node:path";
+import { syncFolder } from "../base/durable-file.ts";
 import { TidemarkError } from "../domain/errors.ts";
 import type { AppId, Lsn } from "../domain/ids.ts";
-import { type FileOps, syncFolder } from "./file-ops.ts";
+import type { FileOps } from "./file-ops.ts";
 import { HEADERS_CHECKED_MAX } from "./limits.ts";
 import { isFault } from "./record-decoder.ts";
 import {

@@ -3,8 +3,9 @@ import { assert } from "../base/assert.ts";
 import type { ByteReader, ByteWriter } from "../base/bytes.ts";
 import { CHAIN_HASH_BYTES, NO_DATA_HASH } from "../journal/chain.ts";
 import { type JournalRecord, PREFIX_BYTES, SALT_BYTES } from "../journal/record.ts";
+import { readBody } from "../journal/record-decoder.ts";
 import { CHUNK_PLACE_BYTES, type ChunkPlace, readPlace, writePlace } from "./chunk-place.ts";
-import { bodyOf, prefixOf, type RecordFields } from "./record-fields.ts";
+import { prefixOf, type RecordFields } from "./record-fields.ts";
 
 // FORMAT.md, "Seal": its records.
 
@@ -86,6 +87,14 @@ function readData(reader: ByteReader, { lsn, dataLength }: RecordFields): Sealed
   const dataStart = reader.u32();
   const count = reader.u32();
   if (count * PIECE_BYTES > reader.remaining) throw new RangeError(`record ${lsn} claims ${count} pieces of data`);
+  return { segment, dataStart, pieces: readPieces(reader, { count, dataLength }) };
+}
+
+/** Reads `count` pieces of `dataLength` bytes of data; the caller has checked that so many can be there. Throws RangeError for pieces that are out of order or of the data. */
+export function readPieces(
+  reader: ByteReader,
+  { count, dataLength }: { readonly count: number; readonly dataLength: number },
+): DataPiece[] {
   const pieces: DataPiece[] = [];
   let end = 0;
   for (let index = 0; index < count; index++) {
@@ -93,11 +102,11 @@ function readData(reader: ByteReader, { lsn, dataLength }: RecordFields): Sealed
     const length = reader.u32();
     const place = readPlace(reader);
     if (skip < end || length === 0 || skip + length > dataLength || length !== place.length)
-      throw new RangeError(`record ${lsn} has a piece of data at ${skip}, ${length} bytes long, of ${dataLength}`);
+      throw new RangeError(`a piece at ${skip}, ${length} bytes long, of ${dataLength} bytes of data`);
     end = skip + length;
     pieces.push({ skip, length, place });
   }
-  return { segment, dataStart, pieces };
+  return pieces;
 }
 
 /** h(n) from h(n-1) and record n (../journal/FORMAT.md, "Chain"). */
@@ -108,7 +117,7 @@ export function chainNext(previous: Buffer, { prefix, body, inner }: SealRecord)
 /** The record as the journal would give it; its place is where its data stood, if it had some. Throws RangeError for a body that is none. */
 export function journalRecordOf({ prefix, body, data }: SealRecord): JournalRecord {
   const { lsn, op, time, mountId, unique, durableLsn, dataLength, uid, gid, pid } = prefixOf(prefix);
-  const { label, detail, rows } = bodyOf(body);
+  const { label, detail, rows } = readBody(body);
   return {
     lsn,
     op,

@@ -1,6 +1,7 @@
 import { randomInt } from "node:crypto";
-import { mkdir, open, rename } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import path from "node:path";
+import { writeWhole } from "../../base/durable-file.ts";
 import type { AdminApi } from "../../domain/admin-api.ts";
 import type { ExportItem } from "../../domain/admin-reading.ts";
 import { textFromBytes } from "../../domain/byte-text.ts";
@@ -224,14 +225,7 @@ async function keep(dataFolder: string, report: Report): Promise<string> {
   const folder = path.join(dataFolder, "drills");
   await mkdir(folder, { recursive: true, mode: 0o700 });
   const file = path.join(folder, `${report.startedAt.replace(/[:.]/g, "-")}-lsn${report.moment.lsn}.json`);
-  const handle = await open(`${file}.part`, "w", 0o600);
-  try {
-    await handle.writeFile(`${toJson(report)}\n`);
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-  await rename(`${file}.part`, file);
+  await writeWhole(file, `${toJson(report)}\n`);
   return file;
 }
 

@@ -1,5 +1,6 @@
-import { type FileHandle, open, readFile } from "node:fs/promises";
+import { open, readFile } from "node:fs/promises";
 import { dirname } from "node:path";
+import { syncFolder } from "../../base/durable-file.ts";
 import { TidemarkError } from "../../domain/errors.ts";
 import { newKeyFile, parseKeyFile } from "../../repository/key-file.ts";
 
@@ -35,15 +36,6 @@ export async function makeKeyFile(path: string, comment: string): Promise<Buffer
   }
   await syncFolder(dirname(path));
   return key;
-}
-
-async function syncFolder(path: string): Promise<void> {
-  const folder: FileHandle = await open(path, "r");
-  try {
-    await folder.sync();
-  } finally {
-    await folder.close();
-  }
 }
 
 function unreadable(path: string, cause: unknown): TidemarkError {

@@ -1,7 +1,8 @@
 import { randomBytes } from "node:crypto";
-import { type FileHandle, mkdir, open, readdir, readFile, rename, unlink } from "node:fs/promises";
+import { mkdir, readdir, readFile, unlink } from "node:fs/promises";
 import { join } from "node:path";
 import type { Timestamp } from "../../base/clock.ts";
+import { syncFolder, writeWhole } from "../../base/durable-file.ts";
 import type { RepositoryLocation, StoreCredentials } from "../../domain/admin-backup.ts";
 import { TidemarkError } from "../../domain/errors.ts";
 import { checkObjectName } from "../../domain/names.ts";
@@ -80,38 +81,17 @@ export class KnownRepositories {
     await mkdir(this.#folder, { recursive: true, mode: 0o700 });
     const path = this.#pathOf(repository.name);
     const partial = join(this.#folder, `.${randomBytes(8).toString("hex")}`);
-    const file = await open(partial, "wx", 0o600);
-    await written(file, encode(repository));
-    await rename(partial, path);
-    await this.#sync();
+    await writeWhole(path, encode(repository), { draft: partial, isNew: true });
   }
 
   /** Forgets it. Durable when it resolves. */
   async delete(name: string): Promise<void> {
     await unlink(this.#pathOf(name));
-    await this.#sync();
+    await syncFolder(this.#folder);
   }
 
   #pathOf(name: string): string {
     return join(this.#folder, `${checkObjectName("repository", name)}${SUFFIX}`);
-  }
-
-  async #sync(): Promise<void> {
-    const folder = await open(this.#folder, "r");
-    try {
-      await folder.sync();
-    } finally {
-      await folder.close();
-    }
-  }
-}
-
-async function written(file: FileHandle, text: string): Promise<void> {
-  try {
-    await file.writeFile(text);
-    await file.sync();
-  } finally {
-    await file.close();
   }
 }
 

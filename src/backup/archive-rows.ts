@@ -15,7 +15,7 @@ export const RUN_ROW = 0x52;
 /** First byte of a run's key: where the data of a record are. */
 export const RUN_DATA = 0x44;
 
-/** Tables about the folder that wrote them, not about the app. */
+/** Tables about the folder that wrote them (and its mounts), not about the app. */
 const FOLDER_TABLES: ReadonlySet<number> = new Set([
   TABLE.APPLIED,
   TABLE.FLOOR,
@@ -23,9 +23,11 @@ const FOLDER_TABLES: ReadonlySet<number> = new Set([
   TABLE.PINNED,
   TABLE.CHAIN,
   TABLE.LAID,
+  TABLE.LOCK,
   TABLE.REFERENCE,
   TABLE.RELOCATION,
   TABLE.SEGMENT_USE,
+  TABLE.ERASING,
 ]);
 
 /** Bytes of data of one piece, beside its place: skip and length. */

@@ -133,6 +133,7 @@ export class CheckpointWriter {
       pruning: checkpoint?.pruning,
       repairs: checkpoint?.repairs,
       lostPacks: checkpoint?.lostPacks,
+      purgedPacks: checkpoint?.purgedPacks,
     };
     await repository.publishCheckpoint(written);
     this.#latest = { checkpoint: written };

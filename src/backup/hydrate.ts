@@ -194,8 +194,13 @@ export class Hydrator {
   }
 
   /** One record. In one turn: relocations are read as they are now. */
-  #commit({ places, references }: Copy, buffers: readonly Buffer[]): void {
+  #commit({ places, references }: Copy, read: readonly Buffer[]): void {
     const { core } = this.#parts.app;
+    // What was erased by order since it was asked for must not come back.
+    const buffers = read.map((bytes, index) => {
+      const place = places[index];
+      return place !== undefined && core.data.isErased(place) ? NO_BYTES : bytes;
+    });
     const data = this.#joined(buffers);
     const tx = core.begin(SERVICE_CONTEXT);
     const moved = new Map<string, { readonly place: DataPlace; pieces: Piece[] }>();

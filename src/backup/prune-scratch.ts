@@ -46,6 +46,7 @@ const LEFT_OUT: ReadonlySet<number> = new Set([
   TABLE.REFERENCE,
   TABLE.RELOCATION,
   TABLE.SEGMENT_USE,
+  TABLE.ERASING,
 ]);
 
 export type PruneScratchOptions = {
@@ -136,12 +137,12 @@ export class PruneScratch {
     }
   }
 
-  /** Where the data are that the rows name; after `rows` came to its end. `all`: also what nothing names. */
+  /** Where the data are that the rows name, without what was erased by order; after `rows` came to its end. `all`: also what nothing names, and what was erased. */
   async *data({ all }: { readonly all: boolean }): AsyncGenerator<readonly ArchivedRow[], void> {
     let [segment, dataStart] = [0, 0];
     for (;;) {
       const page = this.#index.neighbours(segment, dataStart, { reverse: false, count: BATCH_ROWS });
-      const wanted = all ? page : page.filter((row) => this.#isNeeded(row));
+      const wanted = all ? page : page.filter((row) => this.#isNeeded(row)).flatMap((row) => this.#left(row));
       if (wanted.length > 0) yield wanted;
       const last = page.at(-1);
       if (last === undefined || page.length < BATCH_ROWS) return;
@@ -174,6 +175,19 @@ export class PruneScratch {
     return packs;
   }
 
+  /** The packs in which there are data that were erased by order. */
+  async erasedPacks(): Promise<Set<PackId>> {
+    const packs = new Set<PackId>();
+    for await (const page of this.data({ all: true })) {
+      for (const { segment, dataStart, data } of page) {
+        const erased = this.app.core.data.erased(segment, dataStart);
+        for (const { skip, length, place } of data.pieces)
+          if (erased.within(skip, skip + length).length > 0) packs.add(place.pack);
+      }
+    }
+    return packs;
+  }
+
   async close(): Promise<void> {
     await this.app.close();
     await this.#cache.close();
@@ -190,6 +204,21 @@ export class PruneScratch {
     }
     if (keys.size === 0) return;
     await this.#cache.kv.batch([...keys.values()].map((key) => ({ type: "put", key, value: Buffer.alloc(0) })));
+  }
+
+  /** What is left of data after orders to erase; none: nothing is. */
+  #left(row: ArchivedRow): ArchivedRow[] {
+    const { segment, dataStart, data } = row;
+    const erased = this.app.core.data.erased(segment, dataStart);
+    if (erased.bytes === 0) return [row];
+    const pieces = data.pieces.flatMap(({ skip, length, place }) =>
+      erased.missing(skip, skip + length).map(({ from, to }) => ({
+        skip: from,
+        length: to - from,
+        place: { ...place, chunkOffset: place.chunkOffset + (from - skip), length: to - from },
+      })),
+    );
+    return pieces.length === 0 ? [] : [{ ...row, data: { ...data, pieces } }];
   }
 
   #isNeeded({ segment, dataStart }: ArchivedRow): boolean {

@@ -7,7 +7,7 @@ import { KEEP_EVERYTHING, type RetentionPolicy } from "../domain/retention.ts";
 import { timeOfLsn } from "../meta/reading/time.ts";
 import { gridRows } from "../meta/space/grid.ts";
 import type { AppRepository } from "../repository/app-repository.ts";
-import type { Checkpoint } from "../repository/checkpoint.ts";
+import { type Checkpoint, LOST_PACKS_MAX } from "../repository/checkpoint.ts";
 import { type PackId, packIdOfName } from "../repository/chunk-place.ts";
 import type { FoundCheckpoint } from "../repository/latest-checkpoint.ts";
 import type { SealId } from "../repository/names.ts";
@@ -74,6 +74,8 @@ export type PrunePlan = {
   readonly writesBase: boolean;
   /** Packs of which little lives, and how much that is: it is written into new ones. */
   readonly repacked: ObjectCount;
+  /** Of the packs there are, those that hold, or held beside what is needed, data that were erased by order: what else lives of them is among `repacked`. They go when the grace and their locks are over. */
+  readonly erased: ObjectCount;
   /** What is named in tombs now, to go when the grace is over. */
   readonly doomed: Readonly<Record<PrunedFolder, ObjectCount>>;
   /** What goes now: named in tombs whose grace is over. */
@@ -157,19 +159,21 @@ class Pruning {
     const changed = await scratch.apply(policy ?? KEEP_EVERYTHING, this.#now());
     await drain(scratch.rows());
     const packs = await scratch.packs({ all: false });
-    const poor = this.#poor(packs);
-    const writesBase = changed || poor.size > 0;
+    const erased = await this.#erased(latest);
+    const poor = this.#poor(packs, erased);
+    const writesBase =
+      changed || poor.size > 0 || [...erased].some((pack) => !packs.has(pack) && needsBefore.packs.has(pack));
     const living = new Set([...packs.keys()].filter((pack) => !poor.has(pack)));
     const needsAfter = {
       ...needsBefore,
       packs: writesBase ? living : needsBefore.packs,
       firstSeal: await this.#firstSeal(),
     };
-    const doomed = this.#doomed(needsAfter, { keepsLatest: !writesBase });
-    const plan = await this.#plan({ policy, before, writesBase, poor, doomed });
+    const doomed = this.#doomed(needsAfter, { keepsLatest: !writesBase, erased });
+    const plan = await this.#plan({ policy, before, writesBase, poor, doomed, erased });
     const agreed = !this.#options.dryRun && ((await this.#options.confirm?.(plan)) ?? true);
     if (!agreed) return { plan, executed: undefined };
-    return { plan, executed: await this.#execute({ policy, writesBase, poor, needsBefore, doomed }) };
+    return { plan, executed: await this.#execute({ policy, writesBase, poor, needsBefore, doomed, erased }) };
   }
 
   /**
@@ -188,6 +192,7 @@ class Pruning {
     readonly poor: ReadonlyMap<PackId, number>;
     readonly needsBefore: Needs;
     readonly doomed: readonly ListedObject[];
+    readonly erased: ReadonlySet<PackId>;
   }): Promise<ExecutedTombs> {
     const { app, onStep } = this.#options;
     const { graceMs, scratch } = this.#parts;
@@ -196,7 +201,7 @@ class Pruning {
     const stillNeeded = async (names: readonly string[]): Promise<ReadonlySet<string>> =>
       new Set(names.filter(isNeeded));
     const executed = await app.executeTombs({ graceMs, stillNeeded });
-    if (parts.writesBase) await this.#writeBase(parts.policy, parts.poor);
+    if (parts.writesBase) await this.#writeBase(parts.policy, parts);
     onStep?.("write-tombs");
     const names = parts.doomed.map(({ name }) => name);
     if (names.length > 0) await app.writeTombs(scratch.laid.seal.epoch, { names, reason: "pruned" });
@@ -204,7 +209,10 @@ class Pruning {
   }
 
   /** A checkpoint at the newest seal that was read, of what is left. It needs no epoch of its own: it says the same as the seals do, less what is not kept. */
-  async #writeBase(policy: RetentionPolicy | undefined, poor: ReadonlyMap<PackId, number>): Promise<void> {
+  async #writeBase(
+    policy: RetentionPolicy | undefined,
+    { poor, erased }: { readonly poor: ReadonlyMap<PackId, number>; readonly erased: ReadonlySet<PackId> },
+  ): Promise<void> {
     const { app, onStep } = this.#options;
     const { scratch, latest } = this.#parts;
     const { laid, inherited } = scratch;
@@ -225,14 +233,25 @@ class Pruning {
       kept: [...scratch.app.core.moments.kept.in(0, floor)],
       repairs: latest?.checkpoint.repairs,
       lostPacks: latest?.checkpoint.lostPacks,
+      ...(erased.size === 0 ? {} : { purgedPacks: [...erased].slice(0, LOST_PACKS_MAX) }),
       pruning: { count: (latest?.checkpoint.pruning?.count ?? 0) + 1, policy: policy ?? null, inherited },
     };
     onStep?.("publish");
     await app.publishCheckpoint(checkpoint);
   }
 
+  /** Packs that have, or had, data in them that were erased by order, and that are still there: nothing of them is to be used. */
+  async #erased(latest: FoundCheckpoint | null): Promise<Set<PackId>> {
+    const found = await this.#parts.scratch.erasedPacks();
+    for (const pack of latest?.checkpoint.purgedPacks ?? []) found.add(pack);
+    const there = new Set(
+      this.#parts.listed.map(({ folder, name }) => (folder === "packs" ? packIdOfName(name) : undefined)),
+    );
+    return new Set([...found].filter((pack) => there.has(pack)));
+  }
+
   /** Packs of which so little lives that writing that anew gains for certain: less than half of what they take, though that is compressed and this is not. Poorest first, up to a bound. */
-  #poor(packs: ReadonlyMap<PackId, number>): Map<PackId, number> {
+  #poor(packs: ReadonlyMap<PackId, number>, erased: ReadonlySet<PackId>): Map<PackId, number> {
     const { listed, nowMs, graceMs } = this.#parts;
     const found: { readonly id: PackId; readonly liveBytes: number; readonly ratio: number }[] = [];
     for (const { folder, name, bytes, modifiedMs } of listed) {
@@ -241,9 +260,10 @@ class Pruning {
       if (id === undefined || liveBytes === undefined || liveBytes >= bytes * POOR_RATIO) continue;
       found.push({ id, liveBytes, ratio: liveBytes / bytes });
     }
-    const poor = new Map<PackId, number>();
+    // What was asked to be erased is, whatever it costs, and however young it is: tombs name these packs at once, so that nobody goes on using them.
+    const poor = new Map([...packs].filter(([pack]) => erased.has(pack)));
     let left = REPACK_BYTES_MAX;
-    for (const { id, liveBytes } of found.sort((a, b) => a.ratio - b.ratio)) {
+    for (const { id, liveBytes } of found.filter(({ id }) => !erased.has(id)).sort((a, b) => a.ratio - b.ratio)) {
       left -= liveBytes;
       if (left < 0) break;
       poor.set(id, liveBytes);
@@ -252,13 +272,21 @@ class Pruning {
   }
 
   /** What goes because of age or because nothing names it: older than the grace by the store's clock, so that what somebody is just writing is never among it, and in no tomb yet. */
-  #doomed(needs: Needs, { keepsLatest }: { readonly keepsLatest: boolean }): ListedObject[] {
+  #doomed(
+    needs: Needs,
+    { keepsLatest, erased }: { readonly keepsLatest: boolean; readonly erased: ReadonlySet<PackId> },
+  ): ListedObject[] {
     const { listed, tombs, nowMs, graceMs } = this.#parts;
     const after = keepsLatest ? needs : { ...needs, runs: [], checkpoint: undefined };
     const isNeeded = neededBy(this.#options.app, after);
     const tombed = new Set(tombs.flatMap(({ tomb }) => tomb.names));
+    const isErased = (name: string): boolean => {
+      const pack = packIdOfName(name);
+      return pack !== undefined && erased.has(pack);
+    };
     return listed.filter(
-      ({ name, modifiedMs }) => modifiedMs + graceMs <= nowMs && !tombed.has(name) && !isNeeded(name),
+      ({ name, modifiedMs }) =>
+        (modifiedMs + graceMs <= nowMs || isErased(name)) && !tombed.has(name) && !isNeeded(name),
     );
   }
 
@@ -292,6 +320,7 @@ class Pruning {
     readonly writesBase: boolean;
     readonly poor: ReadonlyMap<PackId, number>;
     readonly doomed: readonly ListedObject[];
+    readonly erased: ReadonlySet<PackId>;
   }): Promise<PrunePlan> {
     const { listed, tombs, nowMs, graceMs, scratch } = this.#parts;
     const byName = new Map(listed.map((object) => [object.name, object]));
@@ -314,6 +343,12 @@ class Pruning {
       oldestMoment: grid[0]?.turn,
       writesBase: parts.writesBase,
       repacked: { count: parts.poor.size, bytes: [...parts.poor.values()].reduce((sum, bytes) => sum + bytes, 0) },
+      erased: counted(
+        listed.filter(({ folder, name }) => {
+          const pack = folder === "packs" ? packIdOfName(name) : undefined;
+          return pack !== undefined && parts.erased.has(pack);
+        }),
+      ),
       doomed: Object.fromEntries(PRUNED_FOLDERS.map((folder) => [folder, of(folder)])) as PrunePlan["doomed"],
       due,
       waiting,

@@ -10,6 +10,7 @@ import { MemoryBlobs } from "../blob/testing/memory-blobs.ts";
 import { type InodeId, LIVE, type Lsn } from "../domain/ids.ts";
 import { DataFolder } from "../journal/data-folder.ts";
 import { RocksKv } from "../kv/rocks-kv.ts";
+import { plainKey, TABLE } from "../meta/keys.ts";
 import type { OpenApp } from "../meta/open-app.ts";
 import { type TestApp, TestApps } from "../meta/reading/test-app.ts";
 import { SystemTurns } from "../meta/reading/turns.ts";
@@ -317,6 +318,25 @@ test("no such app is said with those there are", async () => {
   await expect(run({ apps: [{ ...APP, name: "shpo" }] })).rejects.toMatchObject({
     code: "NOT_FOUND",
     message: expect.stringContaining("shop@"),
+  });
+});
+
+test("locks are held by mounts that are gone: a recovered app has none, and can be locked", async () => {
+  await shipHistory();
+  const { ino } = original.at(root, "d0/f0");
+  const lock = { start: 0n, end: 9n, type: "write", pid: 1 } as const;
+  const request = { op: "setlk", ino, owner: 7n, flock: false, lock, wait: false } as const;
+  original.run(request);
+  original.put(root, "d0/last", "behind the lock");
+  await ship();
+  expect(original.app.core.locks.count).toBe(1);
+  await run();
+  await withService(async (app) => {
+    expect(app.core.locks.count).toBe(0);
+    expect(app.store.range({ gte: plainKey(TABLE.LOCK), lt: plainKey(TABLE.LOCK + 1), limit: 1 })).toEqual([]);
+    expect(await content(app, "d0/last")).toBe("behind the lock");
+    app.engine.execute({ ...request, owner: 8n }, original.context);
+    expect(app.core.locks.count).toBe(1);
   });
 });
 

@@ -4,9 +4,10 @@ import { type DataPlace, DataReader } from "../journal/data-reader.ts";
 import { SystemFileOps } from "../journal/file-ops.ts";
 import { SegmentFiles } from "../journal/segment-files.ts";
 import { SegmentFolder } from "../journal/segment-folder.ts";
-import { numberKey, relocationKey, TABLE } from "../meta/keys.ts";
+import { numberKey, purgedKey, relocationKey, TABLE } from "../meta/keys.ts";
 import { slotPrefix } from "../meta/row-store.ts";
-import { decodePieces, decodeUse } from "../meta/space/space-rows.ts";
+import { ByteRanges } from "../meta/space/byte-ranges.ts";
+import { decodePieces, decodePurged, decodeUse } from "../meta/space/space-rows.ts";
 import { ArchiveIndex } from "./archive-index.ts";
 import { ShipError } from "./ship-error.ts";
 import type { LocalJournal } from "./ship-local-chain.ts";
@@ -41,21 +42,20 @@ export class BaseData {
     this.#reader = new DataReader(this.#files, { ops, log: silentLog, cacheBytesMax: CACHE_BYTES });
   }
 
-  /** All of a record's data, or of data that were moved the parts that are in use. Throws DATA_DAMAGED. */
+  /** All of a record's data, or of data that were moved the parts that are in use; without what was erased by order. Throws DATA_DAMAGED. */
   async read(place: {
     readonly segment: number;
     readonly dataStart: number;
     readonly dataLength: number;
   }): Promise<DataPart[]> {
-    const { segment, dataStart, dataLength } = place;
+    const { segment, dataStart } = place;
     if (segment <= this.#archivedTo && !this.#archive.isHydrated) throw notHereYet();
     if (!this.#isGone(segment)) {
       try {
-        return [
-          { skip: 0, data: await this.#reader.read({ segment, dataStart, dataLength, skip: 0, length: dataLength }) },
-        ];
+        return await this.#readOwn(place, this.#erased(segment, dataStart));
       } catch (error) {
         // It may have been cleaned in this moment: its relocations were there before its file went.
+        if (this.#get(numberKey(TABLE.ERASING, segment)) !== undefined) throw beingErased();
         if (!this.#isGone(segment)) throw unreadable(place, error);
       }
     }
@@ -77,6 +77,30 @@ export class BaseData {
       }
     }
     return parts;
+  }
+
+  /** Data that were never moved: what is left of them. */
+  async #readOwn(
+    {
+      segment,
+      dataStart,
+      dataLength,
+    }: { readonly segment: number; readonly dataStart: number; readonly dataLength: number },
+    erased: ByteRanges,
+  ): Promise<DataPart[]> {
+    const parts: DataPart[] = [];
+    for (const { from, to } of erased.missing(0, dataLength)) {
+      const data = await this.#reader.read({ segment, dataStart, dataLength, skip: from, length: to - from });
+      parts.push({ skip: from, data });
+    }
+    return parts;
+  }
+
+  #erased(segment: number, dataStart: number): ByteRanges {
+    const ranges = new ByteRanges();
+    const row = this.#get(purgedKey(segment, dataStart));
+    if (row !== undefined) for (const { from, to } of decodePurged(row).ranges) ranges.add(from, to);
+    return ranges;
   }
 
   close(): void {
@@ -101,6 +125,11 @@ function notHereYet(): ShipError {
   const message =
     "the app was recovered, and its data are still being brought in from the repository it came from: a backup of it that begins anew begins after that";
   return new ShipError("STORE", message, { causeCode: "UNAVAILABLE" });
+}
+
+/** In a moment what is left verifies. It is tried again. */
+function beingErased(): ShipError {
+  return new ShipError("STORE", "data beside it are being erased by order", { causeCode: "UNAVAILABLE" });
 }
 
 function unreadable(place: { readonly segment: number; readonly dataStart: number }, cause: unknown): TidemarkError {

@@ -6,7 +6,7 @@ import { type VerifiedRecord, VerifiedStream } from "../journal/verified-stream.
 import { type DraftPiece, ShipChunks } from "./ship-chunks.ts";
 import type { ShipPacks, ShippedPack } from "./ship-packs.ts";
 import { SealDraft, type SealLimits } from "./ship-seal.ts";
-import { slicesOf } from "./ship-slices.ts";
+import { slicesLeft, slicesOf } from "./ship-slices.ts";
 
 export type ShipPassOptions = {
   readonly folder: string;
@@ -82,8 +82,10 @@ export class ShipPass {
     this.#draft.add(record, chain, pieces);
     // Data of RELOCATE records are copies of data that were shipped before.
     if (pieces === null || record.fields.op === RECORD_OP.RELOCATE) return;
-    for (const slice of slicesOf(record)) {
-      await this.#chunks.add(slice, record.data.subarray(slice.skip, slice.skip + slice.length), pieces);
+    for (const whole of slicesOf(record)) {
+      // What was erased by order before it was shipped has no pieces, so that reading it finds nothing, and not zeros.
+      for (const slice of slicesLeft(whole, record.erased))
+        await this.#chunks.add(slice, record.data.subarray(slice.skip, slice.skip + slice.length), pieces);
     }
   }
 

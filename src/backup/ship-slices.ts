@@ -35,6 +35,29 @@ export function slicesOf(record: VerifiedRecord): readonly DataSlice[] {
   return end === dataLength ? slices : whole(dataLength);
 }
 
+/** The parts of a slice that are there, of a record of which something was erased: in order. */
+export function* slicesLeft(slice: DataSlice, erased: VerifiedRecord["erased"]): Generator<DataSlice> {
+  if (erased === undefined) {
+    yield slice;
+    return;
+  }
+  const end = slice.skip + slice.length;
+  const part = (from: number, to: number): DataSlice => ({
+    ...slice,
+    start: slice.start + (from - slice.skip),
+    skip: from,
+    length: to - from,
+  });
+  let at = slice.skip;
+  for (const { from, to } of erased) {
+    if (to <= at) continue;
+    if (from >= end) break;
+    if (from > at) yield part(at, from);
+    at = Math.min(to, end);
+  }
+  if (at < end) yield part(at, end);
+}
+
 /** Where the content goes on behind a slice. */
 export function endOf({ chunk, start, length }: DataSlice): { readonly chunk: number; readonly start: number } {
   const end = start + length;

@@ -17,7 +17,7 @@ export async function syncFolder(folder: string): Promise<void> {
  */
 export async function writeWhole(
   file: string,
-  text: string,
+  text: string | Uint8Array,
   { draft = `${file}.new`, isNew = false }: { readonly draft?: string; readonly isNew?: boolean } = {},
 ): Promise<void> {
   const handle = await fs.promises.open(draft, isNew ? "wx" : "w", 0o600);

@@ -72,6 +72,7 @@ function processEnvironment(version: string, signal: AbortSignal): CliEnvironmen
       const api = new AdminClient({ socketPath, clock });
       return { api, close: () => api.close() };
     },
+    runGateway: async (options) => (await import("./gateway/run-gateway.ts")).runGateway(options, process.env),
     serve: async (options) => (await import("./serve.ts")).serve(options),
   };
 }

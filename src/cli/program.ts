@@ -1,10 +1,15 @@
 import { Command } from "commander";
 import { MOMENT_GRAMMAR } from "../domain/moment.ts";
 import { addAppCommands } from "./commands/app-commands.ts";
+import { addAuditCommand } from "./commands/audit-commands.ts";
 import { addBackupCommands } from "./commands/backup-commands.ts";
+import { addChangesCommand } from "./commands/changes-command.ts";
+import { addDeltaCommand } from "./commands/delta-command.ts";
 import { addExportCommand, addImportCommand } from "./commands/export-commands.ts";
 import { addHistoryCommands } from "./commands/history-commands.ts";
 import { addMountCommands } from "./commands/mount-commands.ts";
+import { addNodeCommands } from "./commands/node-commands.ts";
+import { addPurgeCommand } from "./commands/purge-command.ts";
 import { addReadingCommands } from "./commands/reading-commands.ts";
 import { addDrillCommand, addRepoCommands } from "./commands/repo-commands.ts";
 import { addRestoreCommands } from "./commands/restore-commands.ts";
@@ -13,6 +18,7 @@ import { addServeCommands } from "./commands/serve-commands.ts";
 import { addShareCommands } from "./commands/share-commands.ts";
 import { addSnapshotCommands } from "./commands/snapshot-commands.ts";
 import { addStatusCommands } from "./commands/status-commands.ts";
+import { addTokenCommands } from "./commands/token-commands.ts";
 import type { CommandContext } from "./leaf.ts";
 
 const HELP_AFTER = `
@@ -47,14 +53,20 @@ export function makeProgram(context: CommandContext, { json = false }: { json?: 
   addMountCommands(program, context);
   addHistoryCommands(program, context, { follows: true });
   addReadingCommands(program, context);
+  addChangesCommand(program, context);
+  addDeltaCommand(program, context);
   addRestoreCommands(program, context);
   addExportCommand(program, context);
   addImportCommand(program, context);
   addSnapshotCommands(program, context);
   addBackupCommands(program, context);
   addRetentionCommands(program, context);
+  addPurgeCommand(program, context);
   addRepoCommands(program, context);
   addDrillCommand(program, context);
+  addNodeCommands(program, context);
+  addTokenCommands(program, context);
+  addAuditCommand(program, context);
   addStatusCommands(program, context);
   return program;
 }

@@ -36,6 +36,7 @@ export type ServiceProcessOptions = {
   readonly logLevel: ServeOptions["logLevel"];
   /** Decimal digits; absent: the default. */
   readonly historyBytesMax?: string;
+  readonly listen?: ServeOptions["listen"];
 };
 
 /**
@@ -43,11 +44,12 @@ export type ServiceProcessOptions = {
  * service. Answers the exit code. A second signal kills the child; everything is unmounted all the same.
  */
 export async function serve(options: ServeOptions): Promise<number> {
-  const { dataFolder, logLevel, historyBytesMax } = options;
+  const { dataFolder, logLevel, historyBytesMax, listen } = options;
   const told: ServiceProcessOptions = {
     dataFolder,
     logLevel,
     ...(historyBytesMax === undefined ? {} : { historyBytesMax: String(historyBytesMax) }),
+    ...(listen === undefined ? {} : { listen }),
   };
   const nodeOptions = (process.env[NODE_OPTIONS_VARIABLE] ?? "").split(" ").filter((option) => option !== "");
   const supervisor = new Supervisor({

@@ -28,6 +28,7 @@ async function main(): Promise<void> {
   const running = await runService({
     dataFolder: options.dataFolder,
     historyBytesMax: options.historyBytesMax === undefined ? undefined : BigInt(options.historyBytesMax),
+    listen: options.listen,
     version,
     clock,
     log,

@@ -140,7 +140,7 @@ async function setUp(api: AdminApi, { stop }: { stop: string }): Promise<void> {
   }
   if (!(await isMounted(api))) {
     mkdirSync(MOUNT, { recursive: true });
-    const how = { readOnly: false, persist: false, allowSuid: false, allowDevices: false };
+    const how = { readOnly: false, persist: false, allowSuid: false, allowDevices: false, locks: "kernel" } as const;
     await api.mounts.mount({ app, share: { name: "files" }, target: MOUNT, at: { kind: "now" }, ...how });
   }
   if (readdirSync(MOUNT).length > 0) say("The share goes on with what it held before.");

@@ -93,6 +93,9 @@ export interface SnapshotApi {
   deleteSnapshot(request: { app: AppRef; name: string }, options?: CallOptions): Promise<SnapshotInfo>;
 }
 
+/** Who keeps the locks of files, fcntl(2) and flock(2): the kernel, for one mount; or the service, for all mounts that are "shared". */
+export type LocksOption = "kernel" | "shared";
+
 /** `down`: wanted but not mounted at present (`message` says why). */
 export type MountState = "active" | "starting" | "stopping" | "down";
 
@@ -110,6 +113,11 @@ export type MountInfo = {
   readonly readOnly: boolean;
   /** Mounted again whenever the service starts. */
   readonly persist: boolean;
+  readonly locks: LocksOption;
+  /** The id of the token that it is held to. */
+  readonly tokenId?: string;
+  /** The node that has it mounted, if that is not the service's own machine; "loopback" for a gateway without a certificate. */
+  readonly node?: string;
   readonly state: MountState;
   /** Why it is in that state, when that needs words. */
   readonly message?: string;
@@ -126,12 +134,15 @@ export type MountRequest = ShareOfApp & {
   /** Let set-user-id bits, or device nodes, work on the mount. They are stored in any case. */
   readonly allowSuid: boolean;
   readonly allowDevices: boolean;
+  readonly locks: LocksOption;
+  /** A token that the mount is held to, root included. Secret. Absent: everything is allowed. */
+  readonly token?: string;
 };
 
 export interface MountApi {
   /**
    * Answers when the mount serves requests. FAILED_PRECONDITION: the target is no directory, is a mount point of ours already, or lies in the data folder or under a mount of ours.
-   * UNSUPPORTED without /dev/fuse or without the right to mount; `--persist` is then not recorded.
+   * PERMISSION_DENIED: the token is refused, or does not allow a view. INVALID_ARGUMENT: shared locks on a view. UNSUPPORTED without /dev/fuse or without the right to mount; `--persist` is then not recorded.
    */
   mount(request: MountRequest, options?: CallOptions): Promise<MountInfo>;
   /**

@@ -2,6 +2,7 @@
 export const ERRNO = {
   EPERM: 1,
   ENOENT: 2,
+  EINTR: 4,
   EIO: 5,
   ENXIO: 6,
   E2BIG: 7,
@@ -21,7 +22,9 @@ export const ERRNO = {
   EROFS: 30,
   EMLINK: 31,
   ERANGE: 34,
+  EDEADLK: 35,
   ENAMETOOLONG: 36,
+  ENOLCK: 37,
   ENOSYS: 38,
   ENOTEMPTY: 39,
   ELOOP: 40,
@@ -62,7 +65,26 @@ export class FsError extends Error {
     }
     return error;
   }
+
+  /** As `of`, by number: for answers that came over the network. EIO for one that is not ours. */
+  static ofErrno(errno: number): FsError {
+    return FsError.of(NAMES.get(errno) ?? "EIO");
+  }
 }
+
+/** Content that was erased by order (`tidemark purge`): reading it is EIO, and neither damage nor an alarm. */
+export class ErasedError extends FsError {
+  override name = "ErasedError";
+
+  constructor() {
+    super("EIO", ERASED_BY_ORDER);
+  }
+}
+
+/** What is said of erased content, everywhere. */
+export const ERASED_BY_ORDER = "erased by order";
+
+const NAMES = new Map((Object.keys(ERRNO) as ErrnoName[]).map((name) => [ERRNO[name] as number, name]));
 
 const SHARED = new Map<ErrnoName, FsError>();
 

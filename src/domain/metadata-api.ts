@@ -28,6 +28,8 @@ export type ReadRequest =
   | { readonly op: "getxattr"; readonly ino: InodeId; readonly name: Buffer; readonly at: Lsn }
   | { readonly op: "listxattr"; readonly ino: InodeId; readonly at: Lsn }
   | { readonly op: "read"; readonly ino: InodeId; readonly offset: bigint; readonly length: number; readonly at: Lsn }
+  /** Where the bytes of a range are, for caches that keep them by place: as `read`, without the bytes. EAGAIN while the file's last change is not durable: its places may then come to mean other bytes. */
+  | { readonly op: "map"; readonly ino: InodeId; readonly offset: bigint; readonly length: number; readonly at: Lsn }
   /** SEEK_DATA / SEEK_HOLE; ENXIO past the end. */
   | {
       readonly op: "lseek";
@@ -36,7 +38,15 @@ export type ReadRequest =
       readonly whence: "data" | "hole";
       readonly at: Lsn;
     }
-  | { readonly op: "statfs" };
+  | { readonly op: "statfs" }
+  /** The lock that would be in the way of `lock`, if any (F_GETLK). */
+  | {
+      readonly op: "getlk";
+      readonly ino: InodeId;
+      readonly owner: bigint;
+      readonly flock: boolean;
+      readonly lock: FileLock;
+    };
 
 export type SetAttributes = {
   readonly mode?: number;
@@ -104,13 +114,17 @@ export type WriteRequest =
       readonly newName: Buffer;
       readonly flags: number;
     }
-  /** `data` is borrowed for the turn of the call: kept nowhere after it. At most WRITE_BYTES_MAX. */
+  /**
+   * `data` is borrowed for the turn of the call: kept nowhere after it. At most WRITE_BYTES_MAX. With `append` they go to the end of the file, wherever that is by now: `offset` is
+   * only where the asker believes it to be, and if that is wrong its own cache is told to forget too.
+   */
   | {
       readonly op: "write";
       readonly ino: InodeId;
       readonly offset: bigint;
       readonly data: Uint8Array;
       readonly killPrivileges: boolean;
+      readonly append?: boolean;
     }
   | { readonly op: "setattr"; readonly ino: InodeId; readonly set: SetAttributes }
   | {
@@ -142,12 +156,39 @@ export type WriteRequest =
   /** Resolves when everything acknowledged before is durable. EIO after a failed sync. */
   | { readonly op: "fsync"; readonly ino: InodeId }
   /**
+   * Takes, changes or (type "unlock") gives back a lock of `owner` on the range, as fcntl(2) and flock(2) say. EAGAIN when another holder is in the way; with `wait` it waits instead,
+   * until `context.signal` ends that with EINTR. A lock belongs to the mount of the context too, and goes with it.
+   */
+  | {
+      readonly op: "setlk";
+      readonly ino: InodeId;
+      readonly owner: bigint;
+      readonly flock: boolean;
+      readonly lock: FileLock;
+      readonly wait: boolean;
+    }
+  /**
    * The mount's kernel forgets `lookups` (absent: all) of the times it was told of the inode by lookup, readdir with `plus`, or something that makes or links
    * one. When nobody holds it any more, an orphan ends. Never fails.
    */
   | { readonly op: "forget"; readonly ino: InodeId; readonly lookups?: number };
 
 export type Request = ReadRequest | WriteRequest;
+
+/** A piece of a file: `place` is where its bytes are in the app's journal, and never means other bytes; absent: a hole. */
+export type MappedPiece = {
+  readonly offset: bigint;
+  readonly length: number;
+  readonly place?: { readonly segment: number; readonly position: number };
+};
+
+/** A byte range lock; `end` is inclusive, 2^63-1n for "to the end". flock(2) locks have the whole range. */
+export type FileLock = {
+  readonly start: bigint;
+  readonly end: bigint;
+  readonly type: "read" | "write" | "unlock";
+  readonly pid: number;
+};
 
 /** Largest `data` of one write and largest read answered at once. */
 export const WRITE_BYTES_MAX = 1024 * 1024;
@@ -181,8 +222,11 @@ export type ReplyMap = {
   listxattr: readonly Buffer[];
   /** Pieces in order; together at most `length` bytes, fewer only at the end of the file. Holes are zeros. Owned by the caller until the next turn. */
   read: readonly Uint8Array[];
+  /** In order, without gaps; they end where the file ends. */
+  map: readonly MappedPiece[];
   lseek: bigint;
   statfs: StatFs;
+  getlk: FileLock | undefined;
   mknod: Inode;
   create: Inode;
   mkdir: Inode;
@@ -200,6 +244,7 @@ export type ReplyMap = {
   setxattr: undefined;
   removexattr: undefined;
   fsync: undefined;
+  setlk: undefined;
   forget: undefined;
 };
 
@@ -211,12 +256,28 @@ export type RequestContext = {
   /** The request's number on its mount; 0 = none. With `resent` the engine first looks whether a record of it exists and answers from that. */
   readonly unique: number;
   readonly resent: boolean;
+  /** Ends what waits (a lock) when the caller was interrupted. */
+  readonly signal?: AbortSignal;
 };
 
 /** What other caches must forget after a change. `excluding` mount made it itself and knows. */
 export type Invalidation =
-  | { readonly kind: "inode"; readonly ino: InodeId; readonly data: boolean; readonly excluding: number }
-  | { readonly kind: "entry"; readonly parent: InodeId; readonly name: Buffer; readonly excluding: number }
+  /** `listing`: the inode is a directory and its data are what readdir answers. May be missing where it has come a long way. */
+  | {
+      readonly kind: "inode";
+      readonly ino: InodeId;
+      readonly data: boolean;
+      readonly listing?: boolean;
+      readonly excluding: number;
+    }
+  /** A name, and the listing and the attributes of its directory. `before`: the inode that it named until now, 0 for none; absent: not known. */
+  | {
+      readonly kind: "entry";
+      readonly parent: InodeId;
+      readonly name: Buffer;
+      readonly before?: InodeId | 0;
+      readonly excluding: number;
+    }
   /** A snapshot of the app came, went or means another moment: a name in the hidden directory of views, which no inode stands for. */
   | { readonly kind: "snapshot"; readonly name: Buffer; readonly excluding: number };
 

@@ -28,6 +28,8 @@ export const RECORD_OP = {
   REMOVEXATTR: 15,
   /** ino u40: the last holder of an unlinked file let go. */
   REAP: 16,
+  /** ino u40 (0: several). The rows say which locks are held now; none of them is history. */
+  LOCK: 17,
   /** share id 16 bytes, name. */
   SHARE_CREATE: 32,
   SHARE_UPDATE: 33,
@@ -49,6 +51,8 @@ export const RECORD_OP = {
   SPACE: 56,
   /** UTF-8 JSON {segment}: the record's data are bytes that a segment to be removed still had in use; its rows say which. */
   RELOCATE: 57,
+  /** UTF-8 JSON {path, reason, …}: content erased by order, beyond restoring. */
+  PURGE: 58,
   /** System app: UTF-8 JSON of the catalogue row. */
   APP_CREATE: 64,
   APP_UPDATE: 65,
@@ -63,6 +67,14 @@ export const RECORD_OP = {
   RETENTION_CLEAR: 83,
   /** System app: UTF-8 JSON {time}: how late it is, as far as the wall clock was believed. */
   RETENTION_CLOCK: 84,
+  /** System app: UTF-8 JSON of the catalogue row; never the token itself, never a private key. */
+  TOKEN_SET: 88,
+  TOKEN_REVOKE: 89,
+  TOKEN_KEYS: 90,
+  NODE_SET: 92,
+  NODE_REMOVE: 93,
+  /** System app: UTF-8 JSON of one entry of the audit log. */
+  AUDIT: 96,
 } as const;
 
 export type RecordOpName = keyof typeof RECORD_OP;

@@ -21,6 +21,12 @@ export class BlockCache {
     return block;
   }
 
+  /** Forgets all of them. */
+  clear(): void {
+    this.#blocks.clear();
+    this.#bytes = 0;
+  }
+
   /** Keeps `block`, which must own its memory or be most of what owns it. */
   add(ordinal: number, position: number, block: Buffer): void {
     const key = ordinal * ORDINAL_FACTOR + position;

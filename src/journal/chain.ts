@@ -73,15 +73,30 @@ export class Chain {
     const table = head.subarray(PREFIX_BYTES);
     const tail = scanner.readBytes(position + headLength + dataLength, saltBytes + bodyLength);
     const tableChecksum = table.length > 0 ? crc32(table, seed) : seed;
+    const body = tail.subarray(saltBytes);
     if (crc32(tail, tableChecksum) !== prefix.restChecksum) {
+      const inner = this.#erasedHash(walked, body);
+      if (inner !== undefined) return this.#link(head, body).finish(inner);
       throw damaged(segment, { lsn, position, fault: "the record's body does not match its checksum" });
     }
-    const link = this.#linker.begin(this.#state.hash, head.subarray(0, PREFIX_BYTES), tail.subarray(saltBytes));
+    const link = this.#link(head, body);
     const salt = Buffer.from(tail.subarray(0, saltBytes));
-    return link.finish(dataLength === 0 ? NO_DATA_HASH : this.#hashData(walked, salt, table));
+    if (dataLength === 0) return link.finish(NO_DATA_HASH);
+    return link.finish(this.#hashData(walked, { salt, table, body }));
   }
 
-  #hashData(walked: WalkedRecord, salt: Buffer, table: Buffer): Buffer {
+  #link(head: Buffer, body: Buffer): ChainLinker {
+    return this.#linker.begin(this.#state.hash, head.subarray(0, PREFIX_BYTES), body);
+  }
+
+  /** The inner hash that stands for erased data; undefined: nothing was erased of the record, or its body does not verify. */
+  #erasedHash({ prefix, position, segment, seed }: WalkedRecord, body: Buffer): Buffer | undefined {
+    const erasure = prefix.dataLength === 0 ? undefined : this.#walker.erasures.find(segment, position);
+    if (erasure === undefined || erasure.lsn !== prefix.lsn || erasure.isBodyDamaged) return undefined;
+    return crc32(body, seed) === erasure.bodyChecksum ? erasure.inner : undefined;
+  }
+
+  #hashData(walked: WalkedRecord, { salt, table, body }: { salt: Buffer; table: Buffer; body: Buffer }): Buffer {
     const { prefix, position, fd, segment } = walked;
     const inner = createHash("sha256").update(salt).update(table);
     const dataStart = position + dataOffset(prefix.dataLength);
@@ -93,6 +108,9 @@ export class Chain {
           ? 0
           : damagedBlock(table.subarray(0, table.length - (CHECKSUM_BYTES * done) / BLOCK_BYTES), piece);
       if (bad >= 0) {
+        // It was being erased just now.
+        const inner = this.#erasedHash(walked, body);
+        if (inner !== undefined) return inner;
         const at = { lsn: prefix.lsn, position: dataStart + done + bad * BLOCK_BYTES };
         throw damaged(segment, { ...at, fault: "the data does not match its checksum" });
       }

@@ -121,7 +121,8 @@ function refuseUnfinished(folder: string): void {
 
 // A folder with anything in it but no identity is somebody else's, or has lost it: setting it up would hide that.
 function checkContents(folder: string): void {
-  const ours = new Set(["lock", "tidemark.json.new"]);
+  // A machine may have joined another service before one of its own is started here.
+  const ours = new Set(["lock", "tidemark.json.new", "node"]);
   const names = fs.readdirSync(folder);
   if (names.includes("tidemark.json")) {
     readIdentity(folder);

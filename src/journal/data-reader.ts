@@ -80,6 +80,12 @@ export class DataReader {
     return this.#readSpan(file, spanOf(place, firstBlock, into));
   }
 
+  /** Forgets what it keeps in memory: some of it was erased. */
+  forgetAll(): void {
+    this.#cache.clear();
+    this.#alarmed.clear();
+  }
+
   #readSpan(file: OpenSegment, span: Span): Buffer | Promise<Buffer> {
     const { buffer, tableLength } = span;
     if (span.tablePosition + tableLength === span.blocksPosition) {

@@ -5,6 +5,7 @@ import type { Log } from "../base/log.ts";
 import { SystemTimers, type Timers } from "../base/timers.ts";
 import type { AppId, Lsn } from "../domain/ids.ts";
 import { type DataPlace, DataReader } from "./data-reader.ts";
+import { type ErasedData, type EraseStep, eraseInSegment } from "./erase.ts";
 import { type FileOps, SystemFileOps } from "./file-ops.ts";
 import { makeJournalFolder } from "./journal-folder.ts";
 import { DEFAULT_LIMITS, type JournalLimits } from "./limits.ts";
@@ -268,6 +269,32 @@ export class Journal {
   /** Gives up the space reserve, so that what follows has room; see SpaceReserve. */
   releaseReserve(): void {
     this.#options.reserve?.release();
+  }
+
+  /** Sees to it that all records there are now are in sealed segments. Throws FsError as `append` does. */
+  roll(options?: AppendOptions): void {
+    this.#checkWritable();
+    this.#placed = undefined;
+    this.#writer.roll(this.#lastLsn, options);
+  }
+
+  /**
+   * Erases parts of records' data in a sealed segment, for ever, together with what else could tell them (FORMAT.md, "Erasing"): on the disk when it resolves. Safe to be cut short at any point and to repeat; until it was carried through, reading
+   * these records' data may fail. The caller has made sure that nobody reads them any more and that records can't be needed whose own durability is in doubt: the segment is durable. A segment whose records are not kept: nothing
+   * happens. Throws Node's errors of the file system.
+   */
+  async erase(segment: number, wanted: readonly ErasedData[], onStep?: (step: EraseStep) => void): Promise<void> {
+    const info = this.#folder.get(segment);
+    if (info === undefined || info.removed) return;
+    assert(info.sealed, "only in a sealed segment data are erased");
+    const { seed } = this.#folder.readHeader(segment);
+    const where = { folder: this.#folder.path, appId: this.#folder.appId, segment, seed };
+    await eraseInSegment(where, wanted, {
+      ops: this.#ops,
+      log: this.#options.log,
+      ...(onStep === undefined ? {} : { onStep }),
+    });
+    this.#data.forgetAll();
   }
 
   /** Makes everything durable and closes. Rejects with EIO if that failed; it is closed then, too. */

@@ -1,6 +1,7 @@
 import { crc32 } from "node:zlib";
 import { ByteReader, readU64Be } from "../base/bytes.ts";
 import type { Lsn, MountId } from "../domain/ids.ts";
+import type { Erasure } from "./erasures.ts";
 import {
   BLOCK_BYTES,
   BODY_BYTES_MAX,
@@ -99,9 +100,28 @@ export function decodeRecord(
   const tableChecksum = table.length > 0 ? crc32(table, place.seed) : place.seed;
   if (crc32(tail, tableChecksum) !== prefix.restChecksum)
     return { fault: "the record's body does not match its checksum" };
+  return recordOf(prefix, tail.subarray(saltLength(prefix.dataLength)) as Buffer, place);
+}
+
+/** The same for a record whose data were erased, and with them what the prefix's checksum of the rest covers beside the body. */
+export function decodeErasedRecord(
+  prefix: RecordPrefix,
+  tail: Buffer,
+  place: RecordPlace,
+  erasure: Erasure,
+): JournalRecord | Fault {
+  const body = tail.subarray(saltLength(prefix.dataLength)) as Buffer;
+  const isOfIt = erasure.lsn === prefix.lsn && erasure.dataLength === prefix.dataLength && !erasure.isBodyDamaged;
+  if (!isOfIt || crc32(body, place.seed) !== erasure.bodyChecksum)
+    return { fault: "the record's body does not match its checksum, and its data were erased" };
+  return recordOf(prefix, body, place);
+}
+
+/** Reads a body that was verified. The record keeps a copy of it. */
+function recordOf(prefix: RecordPrefix, verified: Buffer, place: RecordPlace): JournalRecord | Fault {
   let body: RecordBody;
   try {
-    body = readBody(Buffer.from(tail.subarray(saltLength(prefix.dataLength))));
+    body = readBody(Buffer.from(verified));
   } catch (error) {
     if (!(error instanceof RangeError)) throw error;
     return { fault: `the record's body is malformed: ${error.message}` };

@@ -5,6 +5,7 @@ import type { Log } from "../base/log.ts";
 import { FsError, TidemarkError } from "../domain/errors.ts";
 import type { Lsn } from "../domain/ids.ts";
 import { type Cut, findProof } from "./durability-proof.ts";
+import { Erasures } from "./erasures.ts";
 import { dropCached, type FileOps } from "./file-ops.ts";
 import { SCAN_WINDOW_BYTES } from "./limits.ts";
 import type { PositionIndex } from "./position-index.ts";
@@ -157,7 +158,8 @@ class Replay {
     const { info, header, index } = at;
     const { segment, bytes } = info;
     const start = { segment, seed: header.seed, position: HEADER_BYTES, lsn: segment as Lsn };
-    const scanner = new SegmentScanner({ ops: this.#options.ops, fd }, start, SCAN_WINDOW_BYTES);
+    const erasures = new Erasures(this.#options.folder.path, this.#options.folder.appId);
+    const scanner = new SegmentScanner({ ops: this.#options.ops, fd, erasures }, start, SCAN_WINDOW_BYTES);
     // A segment without records says nothing of earlier ones: the LSN before it is the last.
     this.#reach((segment - 1) as Lsn, header, HEADER_BYTES);
     for (;;) {

@@ -3,6 +3,7 @@ import path from "node:path";
 import { syncFolder } from "../base/durable-file.ts";
 import { TidemarkError } from "../domain/errors.ts";
 import type { AppId, Lsn } from "../domain/ids.ts";
+import { erasuresName, isErasuresName } from "./erasures.ts";
 import type { FileOps } from "./file-ops.ts";
 import { HEADERS_CHECKED_MAX } from "./limits.ts";
 import { isFault } from "./record-decoder.ts";
@@ -46,6 +47,7 @@ export class SegmentFolder {
   static open(folder: string, appId: AppId, appliedLsn: Lsn): SegmentFolder {
     const list: SegmentInfo[] = [];
     for (const name of fs.readdirSync(folder).sort()) {
+      if (isErasuresName(name)) continue;
       const segment = parseSegmentName(name);
       if (segment === undefined) {
         throw new TidemarkError(
@@ -103,7 +105,10 @@ export class SegmentFolder {
     if (this.list[0] !== info) return this.#truncate(info, ops);
     // A removed one that comes to the front has no neighbour to keep together any more.
     const kept = this.list.findIndex(({ removed }) => !removed);
-    for (const { segment: gone } of this.list.slice(0, kept)) fs.rmSync(this.pathOf(gone), { force: true });
+    for (const { segment: gone } of this.list.slice(0, kept)) {
+      fs.rmSync(this.pathOf(gone), { force: true });
+      fs.rmSync(path.join(this.path, erasuresName(gone)), { force: true });
+    }
     this.list.splice(0, kept);
     await syncFolder(this.path);
   }
@@ -120,6 +125,7 @@ export class SegmentFolder {
     } finally {
       ops.close(fd);
     }
+    fs.rmSync(path.join(this.path, erasuresName(info.segment)), { force: true });
   }
 
   /** Reads and checks a header. Throws DATA_DAMAGED or, for another app's or a newer version's, DATA_FOLDER_FOREIGN. */

@@ -1,7 +1,16 @@
 import type { Lsn } from "../domain/ids.ts";
+import { damagedSurvivor, type Erasure, type Erasures, zeroErased } from "./erasures.ts";
 import type { FileOps } from "./file-ops.ts";
 import { BODY_BYTES_MAX, DATA_BYTES_MAX, dataOffset, type JournalRecord, PREFIX_BYTES, SALT_BYTES } from "./record.ts";
-import { damagedBlock, decodePrefix, decodeRecord, isFault, type RecordPrefix } from "./record-decoder.ts";
+import {
+  damagedBlock,
+  decodeErasedRecord,
+  decodePrefix,
+  decodeRecord,
+  type Fault,
+  isFault,
+  type RecordPrefix,
+} from "./record-decoder.ts";
 
 /** How much of each record is looked at: `prefix` hops from one to the next, `record` verifies and decodes all but the data, `data` everything. */
 export type ScanDepth = "prefix" | "record" | "data";
@@ -36,6 +45,7 @@ const WINDOW_BYTES_MAX = dataOffset(DATA_BYTES_MAX) + DATA_BYTES_MAX + SALT_BYTE
  */
 export class SegmentScanner {
   readonly #ops: FileOps;
+  readonly #erasures: Erasures | undefined;
   readonly #fd: number;
   readonly #segment: number;
   readonly #seed: number;
@@ -47,8 +57,10 @@ export class SegmentScanner {
   #lsn: Lsn;
   #pending: Pending | undefined;
 
-  constructor(file: { ops: FileOps; fd: number }, start: ScanStart, windowBytes: number) {
+  /** `erasures`: where to look what was erased of a record that doesn't verify; absent: it is damaged. */
+  constructor(file: { ops: FileOps; fd: number; erasures?: Erasures }, start: ScanStart, windowBytes: number) {
     this.#ops = file.ops;
+    this.#erasures = file.erasures;
     this.#fd = file.fd;
     this.#segment = start.segment;
     this.#seed = start.seed;
@@ -139,7 +151,7 @@ export class SegmentScanner {
       if (whole === undefined) return { state: "need", position, length: prefix.length };
       const table = whole.subarray(PREFIX_BYTES, headLength);
       const dataEnd = headLength + prefix.dataLength;
-      const block = damagedBlock(table, whole.subarray(headLength, dataEnd));
+      const block = this.#damagedBlock(table, whole.subarray(headLength, dataEnd));
       if (block >= 0)
         return { state: "fault", position, fault: `block ${block} of the data does not match its checksum`, prefix };
       return this.#decode(prefix, table, whole.subarray(dataEnd));
@@ -173,9 +185,30 @@ export class SegmentScanner {
   #decode(prefix: RecordPrefix, table: Buffer, tail: Buffer): ScanStep {
     const position = this.#position;
     const record = decodeRecord(prefix, table, tail, { segment: this.#segment, position, seed: this.#seed });
-    if (isFault(record)) return { state: "fault", position, fault: record.fault, prefix };
+    const found = isFault(record) ? (this.#decodeErased(prefix, tail) ?? record) : record;
+    if (isFault(found)) return { state: "fault", position, fault: found.fault, prefix };
     this.skip(prefix);
-    return { state: "record", record, prefix };
+    return { state: "record", record: found, prefix };
+  }
+
+  #decodeErased(prefix: RecordPrefix, tail: Buffer): JournalRecord | Fault | undefined {
+    const erasure = prefix.dataLength === 0 ? undefined : this.#erasure();
+    const place = { segment: this.#segment, position: this.#position, seed: this.#seed };
+    return erasure === undefined ? undefined : decodeErasedRecord(prefix, tail, place, erasure);
+  }
+
+  /** The first block that doesn't verify, also counting what was erased. */
+  #damagedBlock(table: Buffer, data: Buffer): number {
+    const block = damagedBlock(table, data);
+    const erasure = block < 0 ? undefined : this.#erasure();
+    if (erasure === undefined || erasure.dataLength !== data.length) return block;
+    // It is our own window.
+    zeroErased(data, erasure);
+    return damagedSurvivor(table, data, erasure);
+  }
+
+  #erasure(): Erasure | undefined {
+    return this.#erasures?.find(this.#segment, this.#position);
   }
 
   #view(position: number, length: number): Buffer | undefined {

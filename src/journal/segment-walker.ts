@@ -2,6 +2,7 @@ import fs from "node:fs";
 import path from "node:path";
 import { TidemarkError } from "../domain/errors.ts";
 import type { AppId, Lsn } from "../domain/ids.ts";
+import { Erasures } from "./erasures.ts";
 import { type FileOps, SystemFileOps } from "./file-ops.ts";
 import { SCAN_WINDOW_BYTES } from "./limits.ts";
 import type { JournalRecord } from "./record.ts";
@@ -30,6 +31,7 @@ export type WalkedRecord = WalkedSegment & {
  */
 export class SegmentWalker {
   readonly ops: FileOps = new SystemFileOps();
+  readonly erasures: Erasures;
   readonly #folder: string;
   readonly #appId: AppId;
   #open: WalkedSegment | undefined;
@@ -37,6 +39,7 @@ export class SegmentWalker {
   constructor(folder: string, appId: AppId) {
     this.#folder = folder;
     this.#appId = appId;
+    this.erasures = new Erasures(folder, appId);
   }
 
   /** To be called before reading on after a pause: what was read ahead may have been half a record then. */
@@ -81,7 +84,7 @@ export class SegmentWalker {
     this.close();
     const { fd, seed } = openRecords({ folder: this.#folder, appId: this.#appId, ops: this.ops }, segment, wanted);
     const start = { segment, seed, position: HEADER_BYTES, lsn: segment as Lsn };
-    const scanner = new SegmentScanner({ ops: this.ops, fd }, start, SCAN_WINDOW_BYTES);
+    const scanner = new SegmentScanner({ ops: this.ops, fd, erasures: this.erasures }, start, SCAN_WINDOW_BYTES);
     this.#open = { segment, seed, fd, scanner };
     return this.#open;
   }

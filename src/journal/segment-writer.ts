@@ -63,6 +63,12 @@ export class SegmentWriter {
     return this.#withSpace(options, () => this.#roll(lastLsn));
   }
 
+  /** Starts a new segment, unless the one being written has no records yet. Throws FsError; nothing changed then. */
+  roll(lastLsn: Lsn, options: AppendOptions | undefined): void {
+    if (this.#tail === undefined || this.#tail.end === HEADER_BYTES) return;
+    this.#withSpace(options, () => this.#roll(lastLsn));
+  }
+
   /** Writes a record at the end of `tail`, the one being written. Throws FsError ENOSPC or EIO; nothing stands beyond the end then. */
   write(tail: Tail, encoded: EncodedRecord, options: AppendOptions | undefined): void {
     this.#withSpace(options, () => {

@@ -1,6 +1,7 @@
 import { present } from "../base/assert.ts";
 import { TidemarkError } from "../domain/errors.ts";
 import type { Lsn } from "../domain/ids.ts";
+import { Erasures } from "./erasures.ts";
 import type { FileOps } from "./file-ops.ts";
 import { SCAN_WINDOW_BYTES } from "./limits.ts";
 import type { PositionIndex } from "./position-index.ts";
@@ -50,7 +51,8 @@ async function* readSegment(
     const high = { lsn: (range.end + 1) as Lsn, position: source.endOf(segment) };
     const known = await findRecordNear({ ops, fd, seed }, range.from, { low, high });
     const windowBytes = range.to - range.from < SHORT_READ_RECORDS ? SHORT_WINDOW_BYTES : SCAN_WINDOW_BYTES;
-    const scanner = new SegmentScanner({ ops, fd }, { segment, seed, ...known }, windowBytes);
+    const erasures = new Erasures(folder.path, folder.appId);
+    const scanner = new SegmentScanner({ ops, fd, erasures }, { segment, seed, ...known }, windowBytes);
     while (scanner.lsn <= range.to) {
       const { lsn, position } = scanner;
       const step = await scanner.nextLater(source.endOf(segment), lsn < range.from ? "prefix" : "record");

@@ -3,6 +3,7 @@ import { crc32 } from "node:zlib";
 import { assert } from "../base/assert.ts";
 import type { AppId, Lsn } from "../domain/ids.ts";
 import { NO_DATA_HASH } from "./chain.ts";
+import { type DataRange, damagedSurvivor, type Erasure, Erasures, zeroErased } from "./erasures.ts";
 import { type FileOps, SystemFileOps } from "./file-ops.ts";
 import { SCAN_WINDOW_BYTES } from "./limits.ts";
 import { dataOffset, PREFIX_BYTES, saltLength } from "./record.ts";
@@ -22,6 +23,8 @@ export type VerifiedRecord = {
   readonly body: Buffer;
   /** FORMAT.md, "Chain". A buffer of its own. */
   readonly inner: Buffer;
+  /** What of the data was erased, in order: zeros in `data`. Then `salt` is zeros too. Absent: nothing. */
+  readonly erased?: readonly DataRange[];
 };
 
 /** Bytes read at a time, while those read before are used: at the speed of any disk that is a few milliseconds of work. */
@@ -51,6 +54,7 @@ export class VerifiedStream {
   readonly #folder: string;
   readonly #appId: AppId;
   readonly #ops: FileOps;
+  readonly #erasures: Erasures;
   readonly #scratch = Buffer.allocUnsafeSlow(COPIED_HASH_BYTES_MAX);
   #spare: Buffer[] = [];
   #open: OpenSegment | undefined;
@@ -74,6 +78,7 @@ export class VerifiedStream {
     this.#folder = options.folder;
     this.#appId = options.appId;
     this.#ops = options.ops ?? new SystemFileOps();
+    this.#erasures = new Erasures(options.folder, options.appId);
     this.#lsn = options.from;
   }
 
@@ -179,7 +184,11 @@ export class VerifiedStream {
     const open = this.#begin(segment, HEADER_BYTES);
     if (segment === this.#lsn) return;
     const start = { segment, seed: open.seed, position: HEADER_BYTES, lsn: segment as Lsn };
-    const scanner = new SegmentScanner({ ops: this.#ops, fd: open.fd }, start, SCAN_WINDOW_BYTES);
+    const scanner = new SegmentScanner(
+      { ops: this.#ops, fd: open.fd, erasures: this.#erasures },
+      start,
+      SCAN_WINDOW_BYTES,
+    );
     while (scanner.lsn < this.#lsn) {
       const step = scanner.next(Number.MAX_SAFE_INTEGER, "prefix");
       if (step.state === "prefix") continue;
@@ -217,11 +226,14 @@ export class VerifiedStream {
     const table = record.subarray(PREFIX_BYTES, dataAt);
     const data = record.subarray(dataAt, dataAt + dataLength);
     const tail = record.subarray(dataAt + dataLength);
-    if (crc32(tail, table.length > 0 ? crc32(table, open.seed) : open.seed) !== fields.restChecksum) {
-      throw this.#damaged(open, "the record's body does not match its checksum");
+    const restChecksum = crc32(tail, table.length > 0 ? crc32(table, open.seed) : open.seed);
+    const block = restChecksum === fields.restChecksum ? damagedBlock(table, data) : -1;
+    if (restChecksum !== fields.restChecksum || block >= 0) {
+      const erasure = dataLength === 0 ? undefined : this.#erasures.find(open.segment, this.#position);
+      if (erasure !== undefined) return this.#verifyErased(open, { fields, record, erasure });
+      if (block < 0) throw this.#damaged(open, "the record's body does not match its checksum");
+      throw this.#damaged(open, `block ${block} of the data does not match its checksum`);
     }
-    const block = damagedBlock(table, data);
-    if (block >= 0) throw this.#damaged(open, `block ${block} of the data does not match its checksum`);
     const salt = tail.subarray(0, saltLength(dataLength));
     return {
       fields,
@@ -234,6 +246,29 @@ export class VerifiedStream {
       inner:
         dataLength === 0 ? NO_DATA_HASH : this.#innerHash(salt, record.subarray(PREFIX_BYTES, dataAt + dataLength)),
     };
+  }
+
+  /** A record of which data were erased, or are just being. */
+  #verifyErased(
+    open: OpenSegment,
+    { fields, record, erasure }: { fields: RecordPrefix; record: Buffer; erasure: Erasure },
+  ): VerifiedRecord {
+    const dataAt = dataOffset(fields.dataLength);
+    const data = record.subarray(dataAt, dataAt + fields.dataLength);
+    const tail = record.subarray(dataAt + fields.dataLength);
+    const salt = tail.subarray(0, saltLength(fields.dataLength)).fill(0);
+    const body = tail.subarray(salt.length);
+    const isOfIt = erasure.lsn === fields.lsn && erasure.dataLength === fields.dataLength && !erasure.isBodyDamaged;
+    if (!isOfIt || crc32(body, open.seed) !== erasure.bodyChecksum)
+      throw this.#damaged(open, "the record's body does not match its checksum, and its data were erased");
+    // The window is our own.
+    zeroErased(data, erasure);
+    const block = damagedSurvivor(record.subarray(PREFIX_BYTES, dataAt), data, erasure);
+    if (block >= 0) throw this.#damaged(open, `block ${block} of the data does not match its checksum`);
+    const { segment } = open;
+    const dataStart = this.#position + dataAt;
+    const prefix = record.subarray(0, PREFIX_BYTES);
+    return { fields, segment, dataStart, prefix, data, salt, body, inner: erasure.inner, erased: erasure.ranges };
   }
 
   /** Table and data stand together in the record. */

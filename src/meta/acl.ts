@@ -105,6 +105,17 @@ export function grants(
   return allows(file.mode);
 }
 
+/** The list with other users and groups in it. */
+export function mapAcl(
+  entries: readonly AclEntry[],
+  ids: { readonly user: (id: number) => number; readonly group: (id: number) => number },
+): AclEntry[] {
+  return entries.map((entry) => {
+    if (entry.tag === USER) return { ...entry, id: ids.user(entry.id) };
+    return entry.tag === GROUP ? { ...entry, id: ids.group(entry.id) } : entry;
+  });
+}
+
 /** The list after chmod to `mode`. */
 export function chmodAcl(entries: readonly AclEntry[], mode: number): AclEntry[] {
   const hasMask = entries.some((entry) => entry.tag === MASK);

@@ -1,8 +1,9 @@
 import { ByteReader, ByteWriter } from "../base/bytes.ts";
 import type { Timestamp } from "../base/clock.ts";
 import type { BacklogPolicy } from "../domain/admin-backup.ts";
-import type { AppId, Lsn, MountId, ShareId } from "../domain/ids.ts";
+import type { AppId, InodeId, Lsn, MountId, ShareId } from "../domain/ids.ts";
 import type { RetentionPolicy } from "../domain/retention.ts";
+import type { TokenId } from "../domain/token.ts";
 import { plainKey, TABLE } from "./keys.ts";
 
 /** An app as the system app's journal keeps it. `deletedAt` is there while it is deleted. */
@@ -31,9 +32,28 @@ export type MountRow = {
   readonly allowDevices: boolean;
   /** Views are read by users through this mount, so its kernel asks for each open. Set when it is made: it can't be changed later. */
   readonly asksOpens?: boolean;
+  /** Who keeps its locks: absent, the kernel. Set when it is made: its INIT says so for good. */
+  readonly locks?: "shared";
+  /** It is served by a gateway on another node. */
+  readonly session?: SessionRow;
+  /** The token that it is held to, on this machine. */
+  readonly tokenId?: TokenId;
+  /** The directory it shows, if that is not the share's root: what its token is for. */
+  readonly root?: InodeId;
   /** Unmounted while in use (`umount --lazy`): no path leads there any more, but what is open is served until it is closed. */
   readonly detached?: boolean;
   readonly since: Timestamp;
+};
+
+/** What is known of a mount that a gateway on another node serves. Its `target` is a path over there. */
+export type SessionRow = {
+  /** SHA-256 of the session's id, hex: the id itself is a secret that only its gateway has. */
+  readonly idHash: string;
+  /** The node, as its certificate says; empty on loopback. */
+  readonly node: string;
+  readonly tokenId: string;
+  /** Since when nothing was heard of it for a whole lease. */
+  readonly awaySince?: Timestamp;
 };
 
 /** A view slot: the moment that node ids of this slot mean. */

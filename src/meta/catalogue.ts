@@ -16,18 +16,20 @@ import {
   numberOfKey,
   type RetentionRow,
   retentionKey,
+  type SessionRow,
   type ViewRow,
   viewKey,
 } from "./catalogue-rows.ts";
 import type { EngineCore } from "./core.ts";
-import { plainKey, prefixEnd, TABLE } from "./keys.ts";
+import { plainKey, TABLE } from "./keys.ts";
 import { decodeJson, encodeJson } from "./rows.ts";
+import { rowsOfTable } from "./table-rows.ts";
 
 /** View slots of a data folder: 23 bits of a node id, less 0 (live) and the last (`.tidemark` itself). */
 const VIEW_SLOTS_MAX = 2 ** 23 - 2;
 
-/** Rows of one kind read when the folder is opened; beyond it is not what one folder is for. */
-const ROWS_MAX = 9_000_000;
+/** View slots told to a gateway: what its kernel still has of older ones is ESTALE after its process was restarted. */
+const VIEW_SLOTS_TOLD_MAX = 10_000;
 
 /**
  * What a data folder knows besides its apps' own journals: apps, mounts, view slots. Kept in memory; each change is a record of the system app's
@@ -47,27 +49,27 @@ export class Catalogue {
 
   constructor(core: EngineCore) {
     this.#core = core;
-    for (const { value } of this.#rows(TABLE.APP)) {
+    for (const { value } of rowsOfTable(core, TABLE.APP)) {
       const app = decodeJson<AppRow>(value);
       this.#apps.set(app.id, app);
       this.#nextAppSlot = Math.max(this.#nextAppSlot, app.slot + 1);
     }
-    for (const { value } of this.#rows(TABLE.MOUNT)) {
+    for (const { value } of rowsOfTable(core, TABLE.MOUNT)) {
       const mount = decodeJson<MountRow>(value);
       this.#mounts.set(mount.id, mount);
     }
-    for (const { key, value } of this.#rows(TABLE.VIEW)) {
+    for (const { key, value } of rowsOfTable(core, TABLE.VIEW)) {
       const slot = numberOfKey(key);
       const view = decodeJson<ViewRow>(value);
       this.#views.set(slot, view);
       this.#slots.set(`${view.appId}:${view.lsn}`, slot);
       this.#nextView = Math.max(this.#nextView, slot + 1);
     }
-    for (const { value } of this.#rows(TABLE.BACKUP)) {
+    for (const { value } of rowsOfTable(core, TABLE.BACKUP)) {
       const backup = decodeJson<BackupRow>(value);
       this.#backups.set(backup.appId, backup);
     }
-    for (const { value } of this.#rows(TABLE.RETENTION)) {
+    for (const { value } of rowsOfTable(core, TABLE.RETENTION)) {
       const retention = decodeJson<RetentionRow>(value);
       this.#retentions.set(retention.appId, retention);
     }
@@ -198,6 +200,18 @@ export class Catalogue {
     return row;
   }
 
+  /** What is known of a mount on another node is something else now. */
+  setSession(id: MountId, session: SessionRow, context: RequestContext): MountRow | undefined {
+    const row = this.#mounts.get(id);
+    if (row === undefined) return undefined;
+    const changed = { ...row, session };
+    const tx = this.#core.begin(context);
+    tx.row(mountKey(id), encodeJson(changed));
+    tx.commit(RECORD_OP.MOUNT, encodeJson(changed), { useReserve: true });
+    this.#mounts.set(id, changed);
+    return changed;
+  }
+
   /** A mount that has left its place but is still used: it stays until it ends, also across a restart, and is never made again. */
   detachMount(id: MountId, context: RequestContext): void {
     const row = this.#mounts.get(id);
@@ -290,6 +304,17 @@ export class Catalogue {
     return view?.appId === appId ? view.lsn : undefined;
   }
 
+  /** The slots of an app's moments, with the moment of each. */
+  *slotsOf(appId: AppId): Generator<{ readonly slot: number; readonly lsn: Lsn }> {
+    for (const [slot, view] of this.#views) if (view.appId === appId) yield { slot, lsn: view.lsn };
+  }
+
+  /** The newest view slots of an app, with their moments: as many as are told at once. */
+  viewSlots(appId: AppId): { readonly slot: number; readonly lsn: Lsn }[] {
+    const slots = [...this.#views].filter(([, view]) => view.appId === appId).slice(-VIEW_SLOTS_TOLD_MAX);
+    return slots.map(([slot, { lsn }]) => ({ slot, lsn }));
+  }
+
   /** The slot of a moment, made if there is none. Throws FsError ENOSPC when all are taken. */
   slotOf(appId: AppId, lsn: Lsn, context: RequestContext): number {
     const known = this.#slots.get(`${appId}:${lsn}`);
@@ -304,19 +329,6 @@ export class Catalogue {
     this.#views.set(slot, view);
     this.#slots.set(`${appId}:${lsn}`, slot);
     return slot;
-  }
-
-  *#rows(table: number): Generator<{ key: Buffer; value: Buffer }> {
-    let gte = plainKey(table);
-    const lt = prefixEnd(gte);
-    for (let read = 0; read < ROWS_MAX; ) {
-      const rows = this.#core.store.range({ gte, lt, limit: 1000 });
-      yield* rows;
-      read += rows.length;
-      const last = rows.at(-1);
-      if (last === undefined || rows.length < 1000) return;
-      gte = Buffer.concat([last.key, Buffer.alloc(1)]);
-    }
   }
 }
 

@@ -2,7 +2,7 @@ import { present } from "../base/assert.ts";
 import { ByteReader } from "../base/bytes.ts";
 import { type Clock, compareTimestamps, type Timestamp } from "../base/clock.ts";
 import { FsError } from "../domain/errors.ts";
-import { type AppId, type InodeId, LIVE, type Lsn, NAME_BYTES_MAX } from "../domain/ids.ts";
+import { type AppId, type InodeId, LIVE, type Lsn, type MountId, NAME_BYTES_MAX } from "../domain/ids.ts";
 import { type Dentry, isDirectory } from "../domain/inode.ts";
 import type { Invalidation, RequestContext } from "../domain/metadata-api.ts";
 import type { JournalArchive } from "../journal/archive.ts";
@@ -14,6 +14,7 @@ import { DeadLists } from "./dead-names.ts";
 import { GenerationCache } from "./generation-cache.ts";
 import { Holders } from "./holders.ts";
 import * as keys from "./keys.ts";
+import { Locks } from "./locks.ts";
 import { nameHash } from "./name-hash.ts";
 import { RecentResults } from "./recent-results.ts";
 import type { RowStore } from "./row-store.ts";
@@ -43,6 +44,16 @@ export type CoreOptions = {
   readonly archive?: JournalArchive;
 };
 
+/** Hears, inside the commit that did it, of what may not be any more where it was. It reads and takes note, nothing else. */
+export type PlaceListener = {
+  /** A directory has another parent: all that is below it is elsewhere. */
+  directoryMoved(): void;
+  /** The inode lost a name. */
+  nameEnded(ino: InodeId): void;
+  /** It was the last one (or there never was any), and these mounts may hold the inode. */
+  orphaned(ino: InodeId, mounts: readonly MountId[]): void;
+};
+
 /** Records without a gap, both ends included. */
 export type RecordRange = { readonly from: Lsn; readonly to: Lsn };
 
@@ -63,6 +74,8 @@ export class EngineCore {
   /** The bytes that extents name: read them here, not from the journal, since cleaning may have moved them. */
   readonly data: SegmentData;
   readonly holders: Holders;
+  /** Locks kept here, not by kernels. */
+  readonly locks = new Locks();
   readonly recent = new RecentResults();
   readonly counters: Counters;
   readonly inodes = new GenerationCache<number, InodeRow>(INODES_CACHED);
@@ -74,6 +87,7 @@ export class EngineCore {
   readonly #seed: number;
   readonly #listeners = new Set<(invalidation: Invalidation) => void>();
   readonly #committers = new Set<(lsn: Lsn) => void>();
+  readonly #placeListeners = new Set<PlaceListener>();
   #journal: Journal | undefined;
 
   nextInode = 0;
@@ -143,6 +157,7 @@ export class EngineCore {
     this.moments.load();
     this.data.load(journal);
     this.holders.load(this.store);
+    this.locks.load(this.store);
   }
 
   /** Opens a transaction: the next record. */
@@ -296,6 +311,17 @@ export class EngineCore {
   onCommit(listener: (lsn: Lsn) => void): () => void {
     this.#committers.add(listener);
     return () => this.#committers.delete(listener);
+  }
+
+  /** Tells `listener` of what moves from now on. Answers how to stop. */
+  watchPlaces(listener: PlaceListener): () => void {
+    this.#placeListeners.add(listener);
+    return () => this.#placeListeners.delete(listener);
+  }
+
+  /** Whom to tell of what moves; usually nobody. */
+  get placeListeners(): ReadonlySet<PlaceListener> {
+    return this.#placeListeners;
   }
 
   /** M3. */

@@ -17,8 +17,9 @@ import type { EngineCore } from "./core.ts";
 import { inodeOfDetail, readRangeDetail } from "./detail.ts";
 import { create, mkdir, mknod, symlink, tmpfile } from "./ops/create.ts";
 import { forget, reap } from "./ops/forget.ts";
+import { dropLocks, getlk, setlk } from "./ops/lock.ts";
 import { link, rename, rmdir, unlink } from "./ops/names.ts";
-import { getxattr, listxattr, lookup, lseek, read, readlink } from "./ops/read.ts";
+import { getxattr, listxattr, lookup, lseek, map, read, readlink } from "./ops/read.ts";
 import { readdir } from "./ops/readdir.ts";
 import { setattr } from "./ops/setattr.ts";
 import { copyRange, fallocate, write } from "./ops/write.ts";
@@ -87,6 +88,7 @@ export class Engine implements MetadataApi {
   }
 
   close(): Promise<void> {
+    this.core.locks.waits.failAll(stopping());
     this.#closing ??= this.#options.onClose();
     return this.#closing;
   }
@@ -96,18 +98,32 @@ export class Engine implements MetadataApi {
     this.core.holders.attach(mount, { toldBelow: options.resumed ? this.core.nextInode : 0 });
   }
 
-  /** A mount has ended: orphans that only it held end too. */
+  /** A mount has ended: its locks go, and orphans that only it held end too. */
   detachMount(mount: MountId, context: RequestContext): void {
-    for (const ino of this.core.holders.detach(mount)) reap(this.core, ino, context);
+    try {
+      this.dropLocks(mount, context);
+    } finally {
+      for (const ino of this.core.holders.detach(mount)) reap(this.core, ino, context);
+    }
   }
 
-  /** Ends orphans whose mounts no longer exist. Called once all mounts that go on are attached. */
+  /**
+   * Drops the locks of a mount that nobody has heard of for too long, and its requests that wait for some; others get them. Answers how many. Throws FsError when that could not be
+   * recorded: they are dropped all the same.
+   */
+  dropLocks(mount: MountId, context: RequestContext): number {
+    this.core.locks.waits.failAll(new FsError("EIO", "the mount has ended"), mount);
+    return dropLocks(this.core, (mountId) => mountId === mount, context);
+  }
+
+  /** Ends locks and orphans whose mounts no longer exist. Called once all mounts that go on are attached. */
   reapAbandoned(context: RequestContext): void {
+    dropLocks(this.core, (mountId) => !this.core.holders.isAttached(mountId), context);
     for (const ino of this.core.holders.abandoned()) reap(this.core, ino, context);
   }
 
   #dispatch(request: Request, context: RequestContext): AnyReply | Promise<AnyReply> {
-    if (this.#closing !== undefined) throw new FsError("EIO", "the service is stopping");
+    if (this.#closing !== undefined) throw stopping();
     if ("at" in request) this.core.moments.check(request.at);
     switch (request.op) {
       case "lookup":
@@ -124,10 +140,14 @@ export class Engine implements MetadataApi {
         return listxattr(this.core, request);
       case "read":
         return read(this.core, request);
+      case "map":
+        return map(this.core, request);
       case "lseek":
         return lseek(this.core, request);
       case "statfs":
         return this.#statfs();
+      case "getlk":
+        return getlk(this.core, request, context);
       case "fsync":
         this.core.inode(request.ino);
         return this.core.journal.sync(this.core.lastLsn).then(() => undefined);
@@ -162,7 +182,7 @@ export class Engine implements MetadataApi {
   async #runInRoom(request: Mutation, context: RequestContext): Promise<AnyReply> {
     for (let tries = 0; tries < ROOM_TRIES && (await this.#options.makeRoom?.()) === true; tries++) {
       try {
-        return this.#run(request, context);
+        return await this.#run(request, context);
       } catch (error) {
         if (!isNoSpace(error)) throw error;
       }
@@ -180,7 +200,7 @@ export class Engine implements MetadataApi {
     return this.#attempt(kept, context);
   }
 
-  #run(request: Mutation, context: RequestContext): AnyReply {
+  #run(request: Mutation, context: RequestContext): AnyReply | Promise<AnyReply> {
     const { core } = this;
     switch (request.op) {
       case "mknod":
@@ -214,6 +234,8 @@ export class Engine implements MetadataApi {
         return setxattr(core, request, context);
       case "removexattr":
         return removexattr(core, request, context);
+      case "setlk":
+        return setlk(core, request, context);
       default:
         return unreachable(request);
     }
@@ -283,6 +305,10 @@ export class Engine implements MetadataApi {
 /** A request that outlives its turn: what it borrows is copied. */
 function keptRequest(request: Mutation): Mutation {
   return request.op === "write" ? { ...request, data: Buffer.from(request.data) } : request;
+}
+
+function stopping(): FsError {
+  return new FsError("EIO", "the service is stopping");
 }
 
 function isNoSpace(error: unknown): boolean {

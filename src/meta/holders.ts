@@ -54,6 +54,10 @@ export class Holders {
     this.#mounts.set(mount, { doubtfulBelow: options.toldBelow, told: new Map(), heard: new Map() });
   }
 
+  isAttached(mount: MountId): boolean {
+    return this.#mounts.has(mount);
+  }
+
   /** The mount has ended: answers the orphans nobody holds any more. */
   detach(mount: MountId): InodeId[] {
     this.#mounts.delete(mount);
@@ -106,6 +110,23 @@ export class Holders {
   /** The inode has a name again, or is gone. */
   settled(ino: InodeId): void {
     this.#orphans.delete(ino);
+  }
+
+  /** Orphans that the mount may hold. */
+  *orphansOf(mount: MountId): Generator<InodeId> {
+    for (const [ino, mounts] of this.#orphans) if (mounts.has(mount)) yield ino;
+  }
+
+  /** Inodes that the kernel of `mount` was told of in this process, and did not forget. */
+  *heldBy(mount: MountId): Generator<InodeId> {
+    for (const [number, counts] of this.#mounts.get(mount)?.told ?? [])
+      for (const [index, count] of counts.entries()) if (count > 0) yield (number * PAGE_INODES + index) as InodeId;
+  }
+
+  /** Whether the kernel of `mount` was told of the inode, and did not forget it, as far as is known. */
+  isHeldBy(mount: MountId, ino: InodeId): boolean {
+    const entry = this.#mounts.get(mount);
+    return entry !== undefined && (countOf(entry, ino) > 0 || (ino < entry.doubtfulBelow && !wasHeard(entry, ino)));
   }
 
   isOrphan(ino: InodeId): boolean {

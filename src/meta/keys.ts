@@ -41,6 +41,12 @@ export const TABLE = {
   VIEW: 0x76, // v
   BACKUP: 0x59, // Y
   RETENTION: 0x79, // y
+  LOCK: 0x4c, // L
+  PURGED: 0x75, // u
+  ERASING: 0x5a, // Z
+  TOKEN: 0x6b, // k
+  TOKEN_KEY: 0x4a, // J
+  NODE: 0x6f, // o
 } as const;
 
 /** A 63-bit name hash in two words; `high` has 31 bits. Doubles as the readdir cookie. */
@@ -199,6 +205,14 @@ export function referenceKey(segment: number, content: number, chunk: number, ls
 export function relocationKey(segment: number, dataStart: number): Buffer {
   const key = Buffer.allocUnsafe(13);
   key[0] = TABLE.RELOCATION;
+  key.writeUInt32BE(dataStart, writeU64Be(key, segment, 1));
+  return key;
+}
+
+/** Key of the note that parts of the data at `dataStart` of a segment were erased by order. */
+export function purgedKey(segment: number, dataStart: number): Buffer {
+  const key = Buffer.allocUnsafe(13);
+  key[0] = TABLE.PURGED;
   key.writeUInt32BE(dataStart, writeU64Be(key, segment, 1));
   return key;
 }

@@ -9,6 +9,7 @@ import type { JournalLimits } from "../journal/limits.ts";
 import type { SpaceReserve } from "../journal/space-reserve.ts";
 import type { KvStore } from "../kv/kv-store.ts";
 import { Applier, type ApplyBackend, LocalApplyBackend } from "./applier.ts";
+import { Coherence } from "./coherence.ts";
 import { EngineCore } from "./core.ts";
 import { decodeApplied, emptyCounters } from "./counters.ts";
 import { Engine } from "./engine.ts";
@@ -62,6 +63,8 @@ export class OpenApp {
   readonly store: RowStore;
   readonly core: EngineCore;
   readonly engine: Engine;
+  /** The engine for whoever serves a mount: caches of other mounts know of a change before it is answered. */
+  readonly coherent: Coherence;
   readonly applier: Applier;
 
   private constructor(
@@ -74,6 +77,7 @@ export class OpenApp {
     this.store = parts.store;
     this.core = parts.core;
     this.engine = parts.engine;
+    this.coherent = new Coherence(parts.engine);
     this.applier = parts.applier;
   }
 

@@ -33,6 +33,9 @@ function readTime(reader: ByteReader): Timestamp {
   return { sec: reader.i64(), nsec: reader.u32() };
 }
 
+/** Where the mode is in an encoded inode: after since and generation. */
+export const INODE_MODE_OFFSET = 8 + 4;
+
 /** Where the allocated-bytes field is in an encoded inode: the counters of the applier read it without decoding the row. */
 export const INODE_ALLOCATED_OFFSET = 8 + 4 * 6 + 8;
 

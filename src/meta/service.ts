@@ -13,6 +13,7 @@ import type { KvStore } from "../kv/kv-store.ts";
 import type { ApplyBackend } from "./applier.ts";
 import { Catalogue } from "./catalogue.ts";
 import type { AppRow } from "./catalogue-rows.ts";
+import { Nodes } from "./nodes.ts";
 import { type DiskSpace, OpenApp, SERVICE_CONTEXT } from "./open-app.ts";
 import type { RowStore } from "./row-store.ts";
 
@@ -55,6 +56,8 @@ const DISK_SPACE_MS = 1000;
  */
 export class MetadataService {
   readonly catalogue: Catalogue;
+  /** Machines that may talk to the service over the network. */
+  readonly nodes: Nodes;
   readonly #options: ServiceOptions;
   readonly #system: OpenApp;
   readonly #apps = new Map<AppId, OpenApp>();
@@ -64,6 +67,7 @@ export class MetadataService {
     this.#options = options;
     this.#system = system;
     this.catalogue = new Catalogue(system.core);
+    this.nodes = new Nodes(system.core);
   }
 
   /** Opens the catalogue and all apps. Throws what `OpenApp.open` throws, naming the app. */
@@ -92,6 +96,11 @@ export class MetadataService {
 
   newId(): string {
     return this.#options.newId();
+  }
+
+  /** The app that has what the service knows besides its apps: no share, and a journal of its own. */
+  get system(): OpenApp {
+    return this.#system;
   }
 
   /** Apps that are open now. */

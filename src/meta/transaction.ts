@@ -48,6 +48,8 @@ export class Transaction {
   readonly #invalidations: Invalidation[] = [];
   readonly #orphaned: { ino: InodeId; mounts: Parameters<EngineCore["holders"]["orphaned"]>[1] }[] = [];
   readonly #settled: InodeId[] = [];
+  /** What lost a name, if somebody wants to know. */
+  readonly #nameEnded: InodeId[] = [];
   #nextInode: number;
   #place: { lsn: Lsn; segment: number; dataStart: number } | undefined;
 
@@ -85,8 +87,9 @@ export class Transaction {
     return after;
   }
 
-  /** Ends an inode: only its past is left. */
+  /** Ends an inode: only its past is left. Its locks end with it. */
   remove(ino: InodeId): void {
+    for (const key of this.#core.locks.keysOf(ino)) this.#row(key, null);
     const change = this.#inodes.get(ino);
     if (change !== undefined) change.after = null;
     else this.#inodes.set(ino, { before: this.#core.inode(ino), after: null });
@@ -99,7 +102,7 @@ export class Transaction {
     this.#row(keys.dentryKey(parent, this.#core.hash(name), name), encodeDentry(dentry));
     this.#row(keys.parentKey(ino, parent, name), encodeSince(this.lsn));
     this.#dentries.set(dentryCacheKey(parent, name), dentry);
-    if (this.#core.hasListeners) this.#tellEntry(parent, name);
+    if (this.#core.hasListeners) this.#tellEntry(parent, name, 0);
   }
 
   /** Ends a name that is there now. */
@@ -113,7 +116,8 @@ export class Transaction {
     if (dentry.since < this.lsn) this.#rowsByFork(parent, { hash, name }, dentry, value);
     this.#row(keys.parentPastKey(dentry.ino, this.lsn, parent, name), encodeSince(dentry.since));
     this.#dentries.set(dentryCacheKey(parent, name), null);
-    if (this.#core.hasListeners) this.#tellEntry(parent, name);
+    if (this.#core.placeListeners.size > 0) this.#nameEnded.push(dentry.ino);
+    if (this.#core.hasListeners) this.#tellEntry(parent, name, dentry.ino);
   }
 
   /** The rows that find a dead name by a moment it held: see fork.ts. `value` is that of its row by name. */
@@ -269,10 +273,10 @@ export class Transaction {
     this.#row(key, value);
   }
 
-  /** Tells other mounts that an inode's attributes, or with `data` its content, changed. */
-  tellInode(ino: InodeId, data: boolean): void {
+  /** Tells other mounts that an inode's attributes, or with `data` its content, changed; with `ownMount` that of this change, too. */
+  tellInode(ino: InodeId, data: boolean, { ownMount }: { readonly ownMount: boolean } = { ownMount: false }): void {
     if (this.#core.hasListeners) {
-      this.#invalidations.push({ kind: "inode", ino, data, excluding: this.context.actor.mountId });
+      this.#invalidations.push({ kind: "inode", ino, data, excluding: ownMount ? 0 : this.context.actor.mountId });
     }
   }
 
@@ -281,8 +285,10 @@ export class Transaction {
     this.#invalidations.push({ kind: "snapshot", name: Buffer.from(name, "utf8"), excluding: 0 });
   }
 
-  #tellEntry(parent: InodeId, name: Buffer): void {
-    this.#invalidations.push({ kind: "entry", parent, name: Buffer.from(name), excluding: this.context.actor.mountId });
+  /** `before`: what the name stood for until now. */
+  #tellEntry(parent: InodeId, name: Buffer, before: InodeId | 0): void {
+    const excluding = this.context.actor.mountId;
+    this.#invalidations.push({ kind: "entry", parent, name: Buffer.from(name), before, excluding });
   }
 
   /**
@@ -344,18 +350,34 @@ export class Transaction {
   #updateCaches(): void {
     const core = this.#core;
     for (const [ino, change] of this.#inodes) {
-      if (change.after === null) core.inodes.delete(ino);
-      else core.inodes.set(ino, change.after);
+      if (change.after === null) {
+        core.inodes.delete(ino);
+        core.locks.inodeGone(ino as InodeId);
+      } else core.inodes.set(ino, change.after);
     }
     for (const [key, dentry] of this.#dentries) core.dentries.set(key, dentry);
     for (const { ino, mounts } of this.#orphaned) core.holders.orphaned(ino, mounts);
     for (const ino of this.#settled) core.holders.settled(ino);
+    if (core.placeListeners.size > 0) this.#tellPlaces();
     core.nextInode = this.#nextInode;
     if (this.#reservedTo > 0) core.inodesReservedTo = this.#reservedTo;
     core.lastTime = this.time;
     if (this.#era >= 0) {
       core.era = this.#era;
       core.lastIndexedTime = this.time;
+    }
+  }
+
+  /** See `PlaceListener`. Everything else is as it is after the record by then. */
+  #tellPlaces(): void {
+    let moved = false;
+    for (const { before, after } of this.#inodes.values()) {
+      if (before !== undefined && after !== null && before.parent !== after.parent) moved = true;
+    }
+    for (const listener of this.#core.placeListeners) {
+      if (moved) listener.directoryMoved();
+      for (const ino of this.#nameEnded) listener.nameEnded(ino);
+      for (const { ino, mounts } of this.#orphaned) listener.orphaned(ino, mounts);
     }
   }
 

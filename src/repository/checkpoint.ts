@@ -37,6 +37,8 @@ export type Checkpoint = {
   readonly repairs?: number | undefined;
   /** Packs that repairs found damaged and that are still there: what is stored is not compared with what is in them. */
   readonly lostPacks?: readonly PackId[] | undefined;
+  /** Packs out of which pruning took data that were erased by order, and that may still be there: nothing of them is to be used. */
+  readonly purgedPacks?: readonly PackId[] | undefined;
 };
 
 /** That an app was pruned: rows and places of data are not those that its seals add up to any more. */
@@ -117,6 +119,9 @@ function decodeCheckpoint(plain: Buffer): Checkpoint {
     ...(fields.raw("lostPacks") === undefined
       ? {}
       : { lostPacks: fields.list("lostPacks", LOST_PACKS_MAX).map(readPackId) }),
+    ...(fields.raw("purgedPacks") === undefined
+      ? {}
+      : { purgedPacks: fields.list("purgedPacks", LOST_PACKS_MAX).map(readPackId) }),
     ...(fields.raw("pruning") === undefined ? {} : { pruning: readPruning(fields.object("pruning")) }),
   };
 }

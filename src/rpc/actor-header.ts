@@ -5,7 +5,8 @@ import { TidemarkError } from "../domain/errors.ts";
 import { fromActor } from "./codec/common.ts";
 import { ActorSchema } from "./gen/tidemark/v1/common_pb.ts";
 
-const ACTOR_KEY = "tidemark-actor-bin";
+/** Has the actor of a call, for the journal: believed on the admin socket only. */
+export const ACTOR_KEY = "tidemark-actor-bin";
 
 /** Puts who asks into the headers of a call. */
 export function setActorHeader(headers: Metadata, actor: Actor): void {

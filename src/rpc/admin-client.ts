@@ -2,10 +2,15 @@ import type { Clock } from "../base/clock.ts";
 import type { AdminApi } from "../domain/admin-api.ts";
 import type { BackupApi } from "../domain/admin-backup.ts";
 import type { CatalogueApi, MountApi, SnapshotApi } from "../domain/admin-catalogue.ts";
+import type { ChangesApi } from "../domain/admin-changes.ts";
+import type { NodesApi } from "../domain/admin-nodes.ts";
+import type { PurgeApi } from "../domain/admin-purge.ts";
 import type { HistoryApi, ReadingApi } from "../domain/admin-reading.ts";
 import type { RestoreApi } from "../domain/admin-restore.ts";
 import type { RetentionApi } from "../domain/admin-retention.ts";
 import type { StatusApi } from "../domain/admin-status.ts";
+import type { AuditApi, TokenApi } from "../domain/admin-token.ts";
+import { TidemarkError } from "../domain/errors.ts";
 import { backlogPolicies, fromBackup, fromBackupProgress, fromRepository } from "./codec/backup.ts";
 import {
   deletedFilters,
@@ -16,22 +21,29 @@ import {
   toMountRequest,
   viewsOptions,
 } from "./codec/catalogue.ts";
+import { fromChangesPage, fromShareDeltaPage, toChangesRequest, toShareDeltaRequest } from "./codec/changes.ts";
 import { fromResolvedMoment, toMoment, toSharePath } from "./codec/common.ts";
 import { fromDiffEntry, fromFoundName, fromLogRecord, fromVersion, toLogRequest } from "./codec/history.ts";
+import { fromInvite, fromNode } from "./codec/nodes.ts";
+import { fromPlan, fromPurged, toOrder } from "./codec/purge.ts";
 import { fromExportItem, fromListEntry, fromResolvedPath, fromStat, toReadAt } from "./codec/reading.ts";
 import { fromRepair } from "./codec/repair.ts";
 import { fromPlanItem, fromProgress, fromRestoreInfo, toTask } from "./codec/restore.ts";
 import { fromForecast, fromRetention, toPolicy } from "./codec/retention.ts";
 import { fromAppStatus, fromServiceStatus } from "./codec/status.ts";
-import { buffer, maybe } from "./codec/values.ts";
+import { buffer, maybe, wide } from "./codec/values.ts";
 import { BackupService } from "./gen/tidemark/v1/backup_pb.ts";
 import { CatalogueService, MountService, SnapshotService } from "./gen/tidemark/v1/catalogue_pb.ts";
+import { ChangesService } from "./gen/tidemark/v1/changes_pb.ts";
 import { HistoryService } from "./gen/tidemark/v1/history_pb.ts";
+import { NodeAdminService } from "./gen/tidemark/v1/node_pb.ts";
+import { PurgeService } from "./gen/tidemark/v1/purge_pb.ts";
 import { ReadingService } from "./gen/tidemark/v1/reading_pb.ts";
 import { RestoreService } from "./gen/tidemark/v1/restore_pb.ts";
 import { RetentionService } from "./gen/tidemark/v1/retention_pb.ts";
 import { StatusService } from "./gen/tidemark/v1/status_pb.ts";
 import { GrpcCaller } from "./grpc-caller.ts";
+import { auditClient, tokenClient } from "./token-client.ts";
 
 /** AdminApi of a service that listens on a Unix socket: the other end of AdminServer. */
 export class AdminClient implements AdminApi {
@@ -40,9 +52,14 @@ export class AdminClient implements AdminApi {
   readonly mounts: MountApi;
   readonly reading: ReadingApi;
   readonly history: HistoryApi;
+  readonly changes: ChangesApi;
   readonly restores: RestoreApi;
   readonly backups: BackupApi;
   readonly retention: RetentionApi;
+  readonly purges: PurgeApi;
+  readonly nodes: NodesApi;
+  readonly tokens: TokenApi;
+  readonly audit: AuditApi;
   readonly status: StatusApi;
   readonly #caller: GrpcCaller;
 
@@ -55,9 +72,14 @@ export class AdminClient implements AdminApi {
     this.mounts = mountClient(caller);
     this.reading = readingClient(caller);
     this.history = historyClient(caller);
+    this.changes = changesClient(caller);
     this.restores = restoreClient(caller);
     this.backups = backupClient(caller);
     this.retention = retentionClient(caller);
+    this.purges = purgeClient(caller);
+    this.nodes = nodesClient(caller);
+    this.tokens = tokenClient(caller);
+    this.audit = auditClient(caller);
     this.status = statusClient(caller);
   }
 
@@ -162,6 +184,16 @@ function historyClient(caller: GrpcCaller): HistoryApi {
   };
 }
 
+function changesClient(caller: GrpcCaller): ChangesApi {
+  const { method } = ChangesService;
+  return {
+    changes: (request, options) =>
+      map(caller.stream(method.changes, toChangesRequest(request), options), fromChangesPage),
+    shareDelta: (request, options) =>
+      map(caller.stream(method.shareDelta, toShareDeltaRequest(request), options), fromShareDeltaPage),
+  };
+}
+
 function restoreClient(caller: GrpcCaller): RestoreApi {
   const { method } = RestoreService;
   return {
@@ -194,6 +226,16 @@ function backupClient(caller: GrpcCaller): BackupApi {
   };
 }
 
+function purgeClient(caller: GrpcCaller): PurgeApi {
+  const { method } = PurgeService;
+  return {
+    planPurge: async (request, options) =>
+      fromPlan((await only(caller.stream(method.planPurge, { order: toOrder(request) }, options))).plan),
+    purge: async ({ reason, ...request }, options) =>
+      fromPurged(await only(caller.stream(method.purge, { order: toOrder(request), reason }, options))),
+  };
+}
+
 function retentionClient(caller: GrpcCaller): RetentionApi {
   const { method } = RetentionService;
   return {
@@ -212,6 +254,17 @@ function retentionClient(caller: GrpcCaller): RetentionApi {
   };
 }
 
+function nodesClient(caller: GrpcCaller): NodesApi {
+  const { method } = NodeAdminService;
+  return {
+    inviteNode: async ({ name, expiresMs }, options) =>
+      fromInvite(await caller.unary(method.inviteNode, { name, expiresMs: wide(expiresMs) }, options)),
+    listNodes: (options) => map(caller.stream(method.listNodes, {}, options), (page) => page.nodes.map(fromNode)),
+    removeNode: async (request, options) => fromNode((await caller.unary(method.removeNode, request, options)).node),
+    allowNode: async (request, options) => fromNode((await caller.unary(method.allowNode, request, options)).node),
+  };
+}
+
 function statusClient(caller: GrpcCaller): StatusApi {
   const { method } = StatusService;
   return {
@@ -219,6 +272,12 @@ function statusClient(caller: GrpcCaller): StatusApi {
     appStatus: (request, options) =>
       map(caller.stream(method.appStatus, request, options), (page) => page.apps.map(fromAppStatus)),
   };
+}
+
+/** The one message of a stream. */
+async function only<T>(messages: AsyncIterable<T>): Promise<T> {
+  for await (const message of messages) return message;
+  throw new TidemarkError("INTERNAL", "the service answered nothing");
 }
 
 async function* map<A, B>(items: AsyncIterable<A>, convert: (item: A) => B): AsyncGenerator<B, void, undefined> {

@@ -18,17 +18,23 @@ import {
   toSnapshot,
   viewsOptions,
 } from "./codec/catalogue.ts";
+import { fromChangesRequest, fromShareDeltaRequest, toChangesPage, toShareDeltaPage } from "./codec/changes.ts";
 import { fromAppRef, fromMoment, fromSharePath, fromShareRef, toResolvedMoment } from "./codec/common.ts";
 import { fromLogRequest, toDiffEntry, toFoundName, toLogRecord, toVersion } from "./codec/history.ts";
+import { toInvite, toNode } from "./codec/nodes.ts";
+import { fromOrder, toPlan, toPurged } from "./codec/purge.ts";
 import { fromExportRequest, fromReadAt, toExportItem, toListEntry, toResolvedPath, toStat } from "./codec/reading.ts";
 import { toRepair } from "./codec/repair.ts";
 import { fromTask, toPlanItem, toProgress, toRestoreInfo } from "./codec/restore.ts";
 import { fromPolicy, toForecast, toRetention } from "./codec/retention.ts";
 import { toAppStatus, toServiceStatus } from "./codec/status.ts";
-import { buffer, defined, maybe } from "./codec/values.ts";
+import { buffer, defined, maybe, safeNumber } from "./codec/values.ts";
 import type { BackupService } from "./gen/tidemark/v1/backup_pb.ts";
 import type { CatalogueService, MountService, SnapshotService } from "./gen/tidemark/v1/catalogue_pb.ts";
+import type { ChangesService } from "./gen/tidemark/v1/changes_pb.ts";
 import type { HistoryService } from "./gen/tidemark/v1/history_pb.ts";
+import type { NodeAdminService } from "./gen/tidemark/v1/node_pb.ts";
+import type { PurgeService } from "./gen/tidemark/v1/purge_pb.ts";
 import type { ReadingService } from "./gen/tidemark/v1/reading_pb.ts";
 import type { RestoreService } from "./gen/tidemark/v1/restore_pb.ts";
 import type { RetentionService } from "./gen/tidemark/v1/retention_pb.ts";
@@ -168,6 +174,16 @@ export function historyHandlers({ history }: AdminApi): ServiceHandlers<typeof H
   };
 }
 
+/** Also for the network: there `changes` is one behind a guard. */
+export function changesHandlers({ changes }: Pick<AdminApi, "changes">): ServiceHandlers<typeof ChangesService> {
+  return {
+    changes: (request, options) =>
+      mapStream(() => changes.changes(fromChangesRequest(request), options), toChangesPage),
+    shareDelta: (request, options) =>
+      mapStream(() => changes.shareDelta(fromShareDeltaRequest(request), options), toShareDeltaPage),
+  };
+}
+
 export function restoreHandlers({ restores }: AdminApi): ServiceHandlers<typeof RestoreService> {
   return {
     plan: ({ task }, options) => mapStream(() => restores.plan(fromTask(task), options), toPlanItem),
@@ -212,6 +228,17 @@ export function backupHandlers({ backups }: AdminApi): ServiceHandlers<typeof Ba
   };
 }
 
+export function purgeHandlers({ purges }: AdminApi): ServiceHandlers<typeof PurgeService> {
+  return {
+    planPurge: async function* ({ order }, options) {
+      yield { plan: toPlan(await purges.planPurge(fromOrder(order), options)) };
+    },
+    purge: async function* ({ order, reason }, options) {
+      yield toPurged(await purges.purge({ ...fromOrder(order), reason }, options));
+    },
+  };
+}
+
 export function retentionHandlers({ retention }: AdminApi): ServiceHandlers<typeof RetentionService> {
   return {
     setRetention: async ({ app, policy }, options) => {
@@ -230,6 +257,22 @@ export function retentionHandlers({ retention }: AdminApi): ServiceHandlers<type
         () => retention.listRetention(defined({ app: maybe(app, fromAppRef) }), options),
         (page) => ({ retentions: page.map(toRetention) }),
       ),
+  };
+}
+
+export function nodeAdminHandlers({ nodes }: AdminApi): ServiceHandlers<typeof NodeAdminService> {
+  return {
+    inviteNode: async ({ name, expiresMs }, options) =>
+      toInvite(await nodes.inviteNode({ name, expiresMs: safeNumber(expiresMs, "expires_ms") }, options)),
+    listNodes: (_, options) =>
+      mapPages(
+        () => nodes.listNodes(options),
+        (page) => ({ nodes: page.map(toNode) }),
+      ),
+    removeNode: async ({ name }, options) => ({ node: toNode(await nodes.removeNode({ name }, options)) }),
+    allowNode: async ({ name, oldCertificates }, options) => ({
+      node: toNode(await nodes.allowNode({ name, oldCertificates }, options)),
+    }),
   };
 }
 

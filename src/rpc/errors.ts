@@ -26,7 +26,8 @@ export const GRPC_STATUS: Readonly<Record<ErrorCode, number>> = {
   INTERNAL: status.INTERNAL,
 };
 
-const DETAIL_KEY = "tidemark-error-bin";
+/** The trailer that has what failed, in a service's own words. */
+export const DETAIL_KEY = "tidemark-error-bin";
 
 /** Trailers are HTTP/2 headers, which nghttp2 bounds at 64 KiB for all together, and a character may take 9 bytes of percent encoding. */
 const MESSAGE_CHARS_MAX = 4096;

@@ -14,30 +14,22 @@ const UNARY_DEADLINE_MS = 120_000;
 type Unary = DescMethod & { readonly methodKind: "unary" };
 type Streaming = DescMethod & { readonly methodKind: "server_streaming" };
 
-/** Calls methods described by protobuf-es over one grpc-js channel to a Unix socket. */
-export class GrpcCaller {
-  readonly #client: Client;
-  readonly #shownAddress: string;
-  readonly #clock: Clock;
-  readonly #closeAddress: () => void;
+/** What leads to a service: `failure` says what a failed call means. */
+export type CallerChannel = {
+  readonly client: Client;
+  failure(error: ServiceError): TidemarkError;
+  close(): void;
+};
 
-  /** Connects at the first call. UNAVAILABLE, then or now, when nothing listens at `socketPath`. */
-  constructor(options: { socketPath: string; clock: Clock }) {
-    const { socketPath, clock } = options;
-    this.#shownAddress = socketPath;
-    this.#clock = clock;
-    try {
-      const address = socketAddress(socketPath);
-      this.#closeAddress = () => address.close();
-      this.#client = new Client(`unix:${address.path}`, credentials.createInsecure(), {
-        "grpc.max_receive_message_length": MESSAGE_BYTES_MAX,
-        "grpc.max_send_message_length": MESSAGE_BYTES_MAX,
-      });
-    } catch (cause) {
-      throw new TidemarkError("UNAVAILABLE", `there is no service at ${socketPath}; start it with "tidemark serve"`, {
-        cause,
-      });
-    }
+/** Calls methods described by protobuf-es over one grpc-js channel. */
+export class GrpcCaller {
+  readonly #channel: CallerChannel;
+  readonly #clock: Clock;
+
+  /** To a Unix socket, or over a channel, which it then owns. Connects at the first call. UNAVAILABLE, then or now, when nothing listens there. */
+  constructor(options: { clock: Clock } & ({ socketPath: string } | { channel: CallerChannel })) {
+    this.#clock = options.clock;
+    this.#channel = "channel" in options ? options.channel : socketChannel(options.socketPath);
   }
 
   /** One request, one response. Rejects with TidemarkError. */
@@ -48,7 +40,7 @@ export class GrpcCaller {
   ): Promise<MessageShape<M["output"]>> {
     const { signal, headers } = prepare(options);
     return new Promise((resolve, reject) => {
-      const call = this.#client.makeUnaryRequest(
+      const call = this.#channel.client.makeUnaryRequest(
         methodPath(method),
         encoder(method.input),
         decoder(method.output),
@@ -57,7 +49,7 @@ export class GrpcCaller {
         { deadline: this.#clock.now().sec * 1000 + UNARY_DEADLINE_MS },
         (error, response) => {
           signal?.removeEventListener("abort", cancel);
-          if (error !== null) reject(fromServiceError(error, this.#shownAddress));
+          if (error !== null) reject(this.#channel.failure(error));
           else resolve(response as MessageShape<M["output"]>);
         },
       );
@@ -73,7 +65,7 @@ export class GrpcCaller {
     options: CallOptions | undefined,
   ): AsyncGenerator<MessageShape<M["output"]>, void, undefined> {
     const { signal, headers } = prepare(options);
-    const call = this.#client.makeServerStreamRequest(
+    const call = this.#channel.client.makeServerStreamRequest(
       methodPath(method),
       encoder(method.input),
       decoder(method.output),
@@ -88,7 +80,7 @@ export class GrpcCaller {
     try {
       for await (const message of call) yield message;
     } catch (error) {
-      throw fromServiceError(error as ServiceError, this.#shownAddress);
+      throw this.#channel.failure(error as ServiceError);
     } finally {
       signal?.removeEventListener("abort", cancel);
       call.cancel();
@@ -97,8 +89,26 @@ export class GrpcCaller {
 
   /** Ends the channel; calls that run fail. */
   close(): void {
-    this.#client.close();
-    this.#closeAddress();
+    this.#channel.close();
+  }
+}
+
+function socketChannel(socketPath: string): CallerChannel {
+  try {
+    const address = socketAddress(socketPath);
+    const client = new Client(`unix:${address.path}`, credentials.createInsecure(), {
+      "grpc.max_receive_message_length": MESSAGE_BYTES_MAX,
+      "grpc.max_send_message_length": MESSAGE_BYTES_MAX,
+    });
+    const close = (): void => {
+      client.close();
+      address.close();
+    };
+    return { client, failure: (error) => fromServiceError(error, socketPath), close };
+  } catch (cause) {
+    throw new TidemarkError("UNAVAILABLE", `there is no service at ${socketPath}; start it with "tidemark serve"`, {
+      cause,
+    });
   }
 }
 

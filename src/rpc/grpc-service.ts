@@ -11,6 +11,7 @@ import {
 import type {
   handleServerStreamingCall,
   handleUnaryCall,
+  Metadata,
   MethodDefinition,
   ServerUnaryCall,
   ServerWritableStream,
@@ -21,8 +22,10 @@ import { assert } from "../base/assert.ts";
 import type { Actor } from "../domain/actor.ts";
 import type { CallOptions } from "../domain/admin-call.ts";
 import type { TidemarkError } from "../domain/errors.ts";
+import type { NodePeer } from "../domain/node-join.ts";
 import { actorFromHeaders } from "./actor-header.ts";
 import { asTidemarkError, toStatus } from "./errors.ts";
+import { peerOf } from "./peer.ts";
 
 /**
  * Largest message either way: a page of PAGE_BYTES_MAX names and 1,000 fixed parts is below 2 MiB, an export page of two content pieces
@@ -43,8 +46,12 @@ export type ServiceHandlers<S extends DescService> = {
     : (request: InputOf<MethodsOf<S>[K]>, options: ServerCallOptions) => AsyncIterable<OutputOf<MethodsOf<S>[K]>>;
 };
 
-/** `signal` fires when the client goes away, cancels, or its deadline passes. */
-export type ServerCallOptions = CallOptions & { readonly signal: AbortSignal };
+/** `signal` fires when the client goes away, cancels, or its deadline passes. `peer` is whom the transport has proven; on the Unix socket nobody. `bearer` is the token that came with the call: never logged. */
+export type ServerCallOptions = CallOptions & {
+  readonly signal: AbortSignal;
+  readonly peer: NodePeer;
+  readonly bearer?: string;
+};
 
 /** The path of a method on the wire. */
 export function methodPath(method: DescMethod): string {
@@ -117,7 +124,19 @@ function callOptions(call: ServerCall): ServerCallOptions {
   const controller = new AbortController();
   call.on("cancelled", () => controller.abort());
   const actor: Actor | undefined = actorFromHeaders(call.metadata);
-  return actor === undefined ? { signal: controller.signal } : { signal: controller.signal, actor };
+  const bearer = bearerFromHeaders(call.metadata);
+  return {
+    signal: controller.signal,
+    peer: peerOf(call),
+    ...(bearer === undefined ? {} : { bearer }),
+    ...(actor === undefined ? {} : { actor }),
+  };
+}
+
+/** The token in `authorization: Bearer TOKEN` (RFC 6750, section 2.1); undefined when there is none. */
+function bearerFromHeaders(headers: Metadata): string | undefined {
+  const [value] = headers.get("authorization");
+  return typeof value === "string" ? /^Bearer +([\w.~+/=-]+) *$/i.exec(value)?.[1] : undefined;
 }
 
 function unaryHandler(handler: UnaryHandler, fail: Fail): handleUnaryCall<Message, Message> {

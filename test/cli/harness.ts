@@ -39,6 +39,8 @@ export type CliOptions = {
   readonly signal?: AbortSignal;
   readonly stdout?: Writable;
   readonly uid?: number;
+  /** What else is different. */
+  readonly environment?: Partial<CliEnvironment>;
 };
 
 export type CliResult = {
@@ -65,6 +67,7 @@ export function makeEnvironment(changes: Partial<CliEnvironment> = {}): CliEnvir
     version: "9.8.7",
     signal: new AbortController().signal,
     connect: async () => ({ api: new FakeAdminApi(), close: () => {} }),
+    runGateway: async () => 0,
     serve: async () => 0,
     ...changes,
   };
@@ -99,6 +102,7 @@ export async function cli(args: readonly string[], options: CliOptions = {}): Pr
       served.push(serveOptions);
       return 0;
     },
+    ...options.environment,
   });
   const code = await run(args, environment);
   return { code, stdout: stdout.text, bytes: Buffer.concat(stdout.chunks), stderr: stderr.text, socketPaths, served };

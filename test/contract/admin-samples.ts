@@ -1,6 +1,8 @@
 import type { Actor } from "../../src/domain/actor.ts";
 import type { BackupProgress, BackupStatus, RepositoryInfo } from "../../src/domain/admin-backup.ts";
 import type { AppInfo, MountInfo, MountRequest, ShareInfo, SnapshotInfo } from "../../src/domain/admin-catalogue.ts";
+import type { NodeInfo, NodeInvite } from "../../src/domain/admin-nodes.ts";
+import type { PurgePlan, PurgeRequest, PurgeResult } from "../../src/domain/admin-purge.ts";
 import type {
   DiffEntry,
   ExportItem,
@@ -94,6 +96,7 @@ export const MOUNTS: readonly MountInfo[] = [
     at: RESOLVED,
     readOnly: true,
     persist: false,
+    locks: "kernel",
     state: "down",
     message: "the folder is gone",
     since: TIME,
@@ -104,6 +107,7 @@ export const MOUNTS: readonly MountInfo[] = [
     target: "/srv/b",
     readOnly: false,
     persist: true,
+    locks: "shared",
     state: "active",
     since: TIME,
   },
@@ -118,6 +122,7 @@ export const MOUNT_REQUEST: MountRequest = {
   persist: true,
   allowSuid: true,
   allowDevices: false,
+  locks: "shared",
 };
 
 export const RESOLVED_PATH: ResolvedPath = { appId: APP_ID, shareId: SHARE_ID, ino: inodeId(1), at: RESOLVED_START };
@@ -412,6 +417,52 @@ export const RETENTIONS: readonly RetentionStatus[] = [
   { app: NAMED_APP, policy: { ...POLICY, continuousMs: undefined }, floor: lsn(0), momentCount: 0 },
   { app: NAMED_APP, floor: lsn(0), momentCount: 0 },
 ];
+
+export const NODES: readonly NodeInfo[] = [
+  {
+    name: "web1",
+    state: "joined",
+    since: { sec: 1_790_000_000, nsec: 5 },
+    expiresAt: { sec: 1_800_000_000, nsec: 0 },
+    lastSeen: { sec: 1_790_000_100, nsec: 999_999_999 },
+    address: "10.0.0.2:40312",
+    sessionCount: 3,
+  },
+  { name: "web2", state: "invited", since: { sec: 1, nsec: 0 }, sessionCount: 0 },
+  { name: "web3", state: "removed", since: { sec: 1, nsec: 0 }, sessionCount: 0 },
+];
+
+export const INVITE: NodeInvite = {
+  name: "web1",
+  ticket: "tidemark-join-1.e30.00000000",
+  expiresAt: { sec: 7, nsec: 0 },
+};
+
+export const PURGE_ORDER: PurgeRequest = {
+  path: { app: { namespace: "default", name: "shop" }, share: { name: "uploads" }, path: Buffer.from("a/secret.pdf") },
+  shared: true,
+  liveToo: false,
+};
+
+const PURGE_FILE = { ino: inodeId(77), path: Buffer.from("uploads/a/secret\xff.pdf", "latin1") };
+
+export const PURGE_PLAN: PurgePlan = {
+  app: NAMED_APP,
+  fileCount: 3,
+  files: [PURGE_FILE],
+  versionCount: 12,
+  recordCount: 40,
+  bytes: 2n ** 60n,
+  liveCount: 1,
+  live: [PURGE_FILE],
+  sharedCount: 1,
+  shared: [{ ...PURGE_FILE, bytes: 4096n }],
+  snapshotCount: 2,
+  snapshots: ["before", "after"],
+  repository: { name: "main", hasIt: true },
+};
+
+export const PURGED: PurgeResult = { plan: PURGE_PLAN, lsn: lsn(9), time: { sec: 5, nsec: 6 }, openCount: 2 };
 
 export const FORECAST: RetentionForecast = {
   app: NAMED_APP,

@@ -9,6 +9,7 @@ import { ERROR_CODES, type ErrorCode, TidemarkError } from "../../src/domain/err
 import { AdminClient } from "../../src/rpc/admin-client.ts";
 import { AdminServer } from "../../src/rpc/admin-server.ts";
 import * as sample from "./admin-samples.ts";
+import { CHANGES_REQUESTS, DELTA_REQUESTS } from "./changes-samples.ts";
 import { FakeAdminApi } from "./fake-admin-api.ts";
 
 let folder: string;
@@ -124,6 +125,8 @@ const calls: Record<string, { requests: readonly unknown[]; call: (api: AdminApi
     ],
     call: (api, r) => api.history.find(r),
   },
+  changes: { requests: CHANGES_REQUESTS, call: (api, r) => api.changes.changes(r) },
+  shareDelta: { requests: DELTA_REQUESTS, call: (api, r) => api.changes.shareDelta(r) },
   addRepository: {
     requests: [
       { name: "main", location: { url: "/backup" }, keyFile: Buffer.from("key") },
@@ -162,9 +165,15 @@ const calls: Record<string, { requests: readonly unknown[]; call: (api: AdminApi
     call: (api, r) => api.retention.planRetention(r),
   },
   listRetention: { requests: [{}, { app }], call: (api, r) => api.retention.listRetention(r) },
+  planPurge: { requests: [sample.PURGE_ORDER], call: (api, r) => api.purges.planPurge(r) },
+  purge: { requests: [{ ...sample.PURGE_ORDER, reason: "order 4711" }], call: (api, r) => api.purges.purge(r) },
   plan: { requests: sample.TASKS, call: (api, r) => api.restores.plan(r) },
   execute: { requests: sample.TASKS, call: (api, r) => api.restores.execute(r) },
   listRestores: { requests: [{ app, countMax: 5 }], call: (api, r) => api.restores.listRestores(r) },
+  inviteNode: { requests: [{ name: "web1", expiresMs: 3_600_000 }], call: (api, r) => api.nodes.inviteNode(r) },
+  listNodes: { requests: [undefined], call: (api) => api.nodes.listNodes() },
+  removeNode: { requests: [{ name: "web1" }], call: (api, r) => api.nodes.removeNode(r) },
+  allowNode: { requests: [{ name: "web1", oldCertificates: true }], call: (api, r) => api.nodes.allowNode(r) },
   serviceStatus: { requests: [undefined], call: (api) => api.status.serviceStatus() },
   appStatus: { requests: [{ withDeleted: true }], call: (api, r) => api.status.appStatus(r) },
 };
@@ -182,9 +191,12 @@ describe("each method", () => {
       fake.mounts,
       fake.reading,
       fake.history,
+      fake.changes,
       fake.restores,
       fake.backups,
       fake.retention,
+      fake.purges,
+      fake.nodes,
       fake.status,
     ];
     const methods = roles.flatMap((role) => Object.keys(role));

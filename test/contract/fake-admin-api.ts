@@ -2,6 +2,8 @@ import type { AdminApi } from "../../src/domain/admin-api.ts";
 import type { CallOptions } from "../../src/domain/admin-call.ts";
 import { TidemarkError } from "../../src/domain/errors.ts";
 import * as sample from "./admin-samples.ts";
+import { CHANGES_PAGES, DELTA_PAGES } from "./changes-samples.ts";
+import { AUDIT_ENTRIES, TOKENS } from "./token-samples.ts";
 
 /** A call that reached the fake. */
 export type SeenCall = {
@@ -55,6 +57,10 @@ export class FakeAdminApi implements AdminApi {
     diff: this.#many("diff", [sample.DIFF_ENTRIES]),
     find: this.#many("find", [sample.FOUND_NAMES]),
   };
+  readonly changes: AdminApi["changes"] = {
+    changes: this.#many("changes", CHANGES_PAGES),
+    shareDelta: this.#many("shareDelta", DELTA_PAGES),
+  };
   readonly restores: AdminApi["restores"] = {
     plan: this.#many("plan", sample.PLAN),
     execute: this.#many("execute", sample.PROGRESS),
@@ -76,6 +82,24 @@ export class FakeAdminApi implements AdminApi {
     planRetention: this.#one("planRetention", sample.FORECAST),
     listRetention: this.#many("listRetention", [sample.RETENTIONS]),
   };
+  readonly purges: AdminApi["purges"] = {
+    planPurge: this.#one("planPurge", sample.PURGE_PLAN),
+    purge: this.#one("purge", sample.PURGED),
+  };
+  readonly nodes: AdminApi["nodes"] = {
+    inviteNode: this.#one("inviteNode", sample.INVITE),
+    listNodes: (options) => this.#stream("listNodes", undefined, options, [sample.NODES]),
+    removeNode: this.#one("removeNode", at(sample.NODES)),
+    allowNode: this.#one("allowNode", at(sample.NODES)),
+  };
+  readonly tokens: AdminApi["tokens"] = {
+    createToken: this.#one("createToken", { token: "a.b.c", info: at(TOKENS) }),
+    listTokens: this.#many("listTokens", [TOKENS]),
+    inspectToken: this.#one("inspectToken", at(TOKENS)),
+    revokeTokens: this.#one("revokeTokens", { revoked: 2, ended: 1 }),
+    rotateTokenKeys: this.#one("rotateTokenKeys", { keyId: "key", revoked: 2, ended: 1 }),
+  };
+  readonly audit: AdminApi["audit"] = { listAudit: this.#many("listAudit", [AUDIT_ENTRIES]) };
   readonly status: AdminApi["status"] = {
     serviceStatus: async (options) => this.#answer("serviceStatus", undefined, options, sample.SERVICE_STATUS),
     appStatus: this.#many("appStatus", [sample.APP_STATUS]),

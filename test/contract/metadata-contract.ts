@@ -2,6 +2,8 @@ import { describe } from "vitest";
 import type { OpenHarness } from "../model/harness.ts";
 import { attributeBehaviours } from "./metadata-attributes.ts";
 import { contentBehaviours } from "./metadata-content.ts";
+import { lockWaitBehaviours } from "./metadata-lock-waits.ts";
+import { lockBehaviours } from "./metadata-locks.ts";
 import { namingBehaviours } from "./metadata-naming.ts";
 import { pastBehaviours } from "./metadata-past.ts";
 import { readdirBehaviours } from "./metadata-readdir.ts";
@@ -24,6 +26,8 @@ export function metadataContract(name: string, open: OpenHarness, { manyNames }:
     describe("attributes", () => attributeBehaviours(behaviour));
     describe("extended attributes", () => xattrBehaviours(behaviour));
     describe("content", () => contentBehaviours(behaviour));
+    describe("locks", () => lockBehaviours(behaviour));
+    describe("waiting for locks", () => lockWaitBehaviours(behaviour));
     describe("the past", () => pastBehaviours(behaviour, manyNames));
     describe("orphans, re-sent requests, invalidation", () => sessionBehaviours(behaviour));
   });

@@ -14,6 +14,7 @@ import type { OpenHarness } from "./harness.ts";
 import { contextFactory } from "./harness-context.ts";
 import { HeldInodes } from "./held-inodes.ts";
 import { invalidationsOf } from "./model-invalidation.ts";
+import { ModelLocks } from "./model-locks.ts";
 import { rootNode } from "./model-namespace.ts";
 import { ModelState, type Snapshot } from "./model-state.ts";
 import { changeTree, isRead, readTree } from "./model-tree.ts";
@@ -31,6 +32,7 @@ export class ModelApi implements MetadataApi {
   readonly #results = new Map<string, Reply>();
   readonly #listeners = new Set<(invalidation: Invalidation) => void>();
   readonly #held = new HeldInodes();
+  readonly #locks = new ModelLocks(() => this.#moments.push(this.#state.snapshot()));
   #mountCount = 1;
   #nextIno = 2;
 
@@ -50,8 +52,9 @@ export class ModelApi implements MetadataApi {
     return this.#mountCount as MountId;
   }
 
-  execute<R extends Request>(request: R, context: RequestContext): ReplyOf<R> {
+  execute<R extends Request>(request: R, context: RequestContext): ReplyOf<R> | Promise<ReplyOf<R>> {
     const reply = this.#execute(request, context);
+    if (reply instanceof Promise) return reply as Promise<ReplyOf<R>>;
     this.#held.note(request, reply, context);
     return reply as ReplyOf<R>;
   }
@@ -63,7 +66,10 @@ export class ModelApi implements MetadataApi {
 
   async close(): Promise<void> {}
 
-  #execute(request: Request, context: RequestContext): Reply {
+  #execute(request: Request, context: RequestContext): Reply | Promise<Reply> {
+    if (request.op === "getlk" || request.op === "setlk") this.#state.node(request.ino);
+    if (request.op === "getlk") return this.#locks.get(request, context);
+    if (request.op === "setlk") return this.#locks.set(request, context);
     if (isRead(request)) {
       return request.op === "statfs" ? readTree(this.#state, request) : readTree(this.#at(request.at), request);
     }
@@ -92,6 +98,7 @@ export class ModelApi implements MetadataApi {
     }
     // The kernel of a temporary file's mount learns of it by the reply, which is still to come.
     if (request.op !== "tmpfile") this.#endUnheld(before);
+    for (const { ino } of before.values()) if (!this.#state.has(ino)) this.#locks.gone(ino);
     const after = this.#state.snapshot();
     this.#moments.push(after);
     this.#results.set(key, reply);

@@ -1,4 +1,5 @@
 import { unreachable } from "../../src/base/assert.ts";
+import { FsError } from "../../src/domain/errors.ts";
 import type { ReadRequest, ReplyMap, Request, WriteRequest } from "../../src/domain/metadata-api.ts";
 import { removexattr, setattr, setxattr } from "./model-attributes.ts";
 import { copyRange, fallocate, write } from "./model-data.ts";
@@ -34,6 +35,12 @@ export function readTree(state: ModelState, request: ReadRequest): ReplyMap[Read
       return read(state, request);
     case "lseek":
       return lseek(state, request);
+    case "map":
+      // A model has no journal, so its bytes are nowhere.
+      throw FsError.of("ENOSYS");
+    case "getlk":
+      // Locks are no part of the tree: `ModelLocks`.
+      throw FsError.of("ENOSYS");
     case "statfs":
       return {
         blockBytes: 4096,
@@ -115,6 +122,8 @@ function dispatchConditional(
     case "fsync":
       state.node(request.ino);
       return { reply: undefined, effect: "unchanged" };
+    case "setlk":
+      throw FsError.of("ENOSYS");
     case "forget":
       return { reply: undefined, effect: forget(state, request) ? "changed" : "unchanged" };
     default:

@@ -1,5 +1,6 @@
 import { TidemarkError } from "../../domain/errors.ts";
 import { CHAIN_START } from "../../journal/chain.ts";
+import { TABLE } from "../../meta/keys.ts";
 import type { AppRepository } from "../../repository/app-repository.ts";
 import { type Checkpoint, readCheckpoint } from "../../repository/checkpoint.ts";
 import { type PackId, packIdOfName, packName } from "../../repository/chunk-place.ts";
@@ -9,7 +10,7 @@ import { checkPack } from "../../repository/pack-codec.ts";
 import { mergeRows } from "../../repository/runs/merge.ts";
 import type { Seal } from "../../repository/seal-codec.ts";
 import type { SealLine } from "../../repository/seal-line.ts";
-import { type ArchivedData, decodeArchivedData, RUN_DATA } from "../archive-rows.ts";
+import { type ArchivedData, decodeArchivedData, RUN_DATA, RUN_ROW } from "../archive-rows.ts";
 import { type CheckCounts, type Finding, isObjectDamage } from "./finding.ts";
 import { LostPlaces } from "./lost-places.ts";
 
@@ -78,6 +79,8 @@ class AppCheck {
   readonly #missed = new Set<PackId>();
   #areRowsDamaged = false;
   #lostBytes = 0;
+  /** Writes of which data were erased by order, by the newest checkpoint. */
+  #erasedCount = 0;
   #sealCount = 0;
   #checkpointCount = 0;
   #runCount = 0;
@@ -96,6 +99,12 @@ class AppCheck {
     if (latest !== undefined) await this.#rows(latest);
     await this.#seals(latest);
     this.#tellPacks();
+    if (this.#erasedCount > 0)
+      this.#find(
+        "note",
+        this.#options.app.prefix,
+        `data of ${this.#erasedCount} writes were erased by order: nobody is given them, and pruning takes them out of the packs`,
+      );
     return {
       counts: this.#counts(),
       lostData: this.#lostData,
@@ -169,7 +178,11 @@ class AppCheck {
       async () => {
         for await (const rows of mergeRows(runs, { dropDeleted: true })) {
           this.#check();
-          for (const { key, value } of rows) if (key[0] === RUN_DATA && value !== null) this.#dataRow(key, value);
+          for (const { key, value } of rows) {
+            if (value === null) continue;
+            if (key[0] === RUN_DATA) this.#dataRow(key, value);
+            else if (key[0] === RUN_ROW && key[1] === TABLE.PURGED) this.#erasedCount++;
+          }
         }
         return true;
       },

@@ -92,6 +92,7 @@ export async function repairApp(options: RepairOptions): Promise<Repaired> {
     kept: source?.kept ?? [],
     repairs: (source?.repairs ?? 0) + 1,
     lostPacks: lostPacks(options, source),
+    purgedPacks: source?.purgedPacks,
     // Readers take it before others at the same seal, and those who have older rows lay them down anew.
     pruning: {
       count: (source?.pruning?.count ?? 0) + 1,

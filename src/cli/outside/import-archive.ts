@@ -132,7 +132,13 @@ async function withMount<T>(session: Session, target: SharePath, work: (mountPoi
   const folder = mkdtempSync(join(session.environment.variables["TMPDIR"] ?? tmpdir(), "tidemark-import-"));
   try {
     const request = { app: target.app, share: needShare(target), target: folder, at: { kind: "now" } as const };
-    const options = { readOnly: false, persist: false, allowSuid: false, allowDevices: false };
+    const options = {
+      readOnly: false,
+      persist: false,
+      allowSuid: false,
+      allowDevices: false,
+      locks: "kernel",
+    } as const;
     await mounts.mount({ ...request, ...options }, session.callOptions);
     try {
       if (!isSeen(folder)) {

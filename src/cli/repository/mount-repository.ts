@@ -88,7 +88,6 @@ function serve(
         asksOpens: false,
         groupsOf: supplementaryGroups,
         appends: new Appends({ resumed: false }),
-        misplaced: () => {},
         slots: { slotOf: refuse, lsnOf: () => undefined },
         moments: { find: () => undefined, snapshotNames: () => [] },
       }),

@@ -125,6 +125,9 @@ function planLines(session: Session, plan: PrunePlan): string[] {
     `  moments before that    ${formatCount(plan.momentCount)}${oldest}`,
     `  goes after the grace   ${objects(sumOf(Object.values(plan.doomed)))}: ${seals.count} seals, ${packs.count} packs, ${runs.count} runs, ${checkpoints.count} checkpoints`,
     `  is written anew        ${plan.writesBase ? "what the policy leaves" : "nothing"}${plan.repacked.count === 0 ? "" : `, and what lives of ${plan.repacked.count} packs: ${formatBytes(BigInt(plan.repacked.bytes))}`}`,
+    ...(plan.erased.count === 0
+      ? []
+      : [`  erased by order        is in ${objects(plan.erased)}, which go when the grace and their locks are over`]),
     `  goes now               ${objects(plan.due)}, whose grace is over`,
     `  waits for its grace    ${objects(plan.waiting)}`,
     `  stays                  ${objects(plan.kept)}`,

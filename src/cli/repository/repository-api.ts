@@ -17,6 +17,7 @@ export function repositoryApi(apps: RepositoryApps, { clock, log }: RepositoryAp
   return {
     reading: new Reading(parts),
     history: new NoFollowing(parts),
+    changes: refusing(["changes", "shareDelta"]),
     snapshots: {
       ...refusing(["createSnapshot", "deleteSnapshot"]),
       listSnapshots: (request) => snapshots.listSnapshots(request),
@@ -33,6 +34,10 @@ export function repositoryApi(apps: RepositoryApps, { clock, log }: RepositoryAp
       ...refusing(["enableBackup", "disableBackup", "backupStatus", "repairBackup"]),
     },
     retention: refusing(["setRetention", "clearRetention", "planRetention", "listRetention"]),
+    purges: refusing(["planPurge", "purge"]),
+    nodes: refusing(["inviteNode", "listNodes", "removeNode", "allowNode"]),
+    tokens: refusing(["createToken", "listTokens", "inspectToken", "revokeTokens", "rotateTokenKeys"]),
+    audit: refusing(["listAudit"]),
     status: refusing(["serviceStatus", "appStatus"]),
   };
 }

@@ -1,31 +1,31 @@
-import { unreachable } from "../../base/assert.ts";
 import { compareTimestamps } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
+import type { Timers } from "../../base/timers.ts";
 import { type InodeId, LIVE, type Lsn } from "../../domain/ids.ts";
-import type { Invalidation } from "../../domain/metadata-api.ts";
 import { parseUtcTime } from "../../domain/moment.ts";
 import { isSnapshotName } from "../../domain/names.ts";
 import type { ConnectionProblem, FuseConnection } from "../../gateway/fuse/connection.ts";
 import type { Mounted } from "../../gateway/fuse/mount.ts";
-import type { Notifier } from "../../gateway/fuse/notify.ts";
-import type { Notification } from "../../gateway/fuse/notify-codec.ts";
+import type { NotificationLanes } from "../../gateway/fuse/notification-lanes.ts";
 import type { FuseLoop } from "../../gateway/fuse/poll-loop.ts";
 import { Appends } from "../../gateway/vfs/appends.ts";
-import { VIEWS_SLOT } from "../../gateway/vfs/context.ts";
+import type { SharedLocks } from "../../gateway/vfs/context.ts";
+import { KernelCache } from "../../gateway/vfs/kernel-cache.ts";
 import { vfsOperations } from "../../gateway/vfs/vfs.ts";
-import { VIEWS_INO } from "../../gateway/vfs/views-directory.ts";
 import type { MountRow } from "../../meta/catalogue-rows.ts";
 import { plainKey, prefixEnd, TABLE } from "../../meta/keys.ts";
 import type { OpenApp } from "../../meta/open-app.ts";
 import { resolveMoment } from "../../meta/reading/time.ts";
 import type { MetadataService } from "../../meta/service.ts";
 import type { ShareRow } from "../../meta/shares.ts";
+import type { TokenGuard } from "../../meta/tokens/guard.ts";
 import { supplementaryGroups } from "./process-groups.ts";
 
 export type ActiveMountParts = {
   readonly service: MetadataService;
   readonly loop: FuseLoop;
-  readonly notifier: Notifier;
+  readonly lanes: NotificationLanes;
+  readonly timers: Timers;
   readonly log: Log;
   readonly app: OpenApp;
   readonly share: ShareRow;
@@ -34,12 +34,18 @@ export type ActiveMountParts = {
   readonly onEnd: () => void;
   /** Who may look into `.tidemark` by the share's option as it is now. */
   readonly views: () => ShareRow["views"];
+  /** What the mount is held to, if it is. */
+  readonly guard: TokenGuard | undefined;
 };
+
+/** How long a kernel relies on what it was told while a token allowed it: a token that is revoked has ended everywhere after that. */
+const TOKEN_LEASE_MS = 1000;
+
+/** Notes to a kernel at a time when it is to forget everything. */
+const FORGET_BATCH = 1000;
 
 /** How old an answer about the share's option may be: it is needed for every look at the past. */
 const VIEWS_OPTION_MS = 1000;
-
-const ALL_DATA = { offset: 0n, length: 0n };
 
 /** Snapshot names shown in a listing of `.tidemark`. */
 const SNAPSHOTS_LISTED_MAX = 10_000;
@@ -50,8 +56,10 @@ export class ActiveMount {
   readonly mounted: Mounted;
   readonly connection: FuseConnection;
   readonly #parts: ActiveMountParts;
-  readonly #unsubscribe: () => void;
+  readonly cache: KernelCache;
+  readonly #detach: () => void;
   readonly #appends: Appends;
+  readonly #stopping = new AbortController();
   #views: { readonly atMs: number; readonly value: ShareRow["views"] } | undefined;
 
   constructor(parts: ActiveMountParts) {
@@ -60,6 +68,15 @@ export class ActiveMount {
     this.mounted = parts.mounted;
     const { loop, mounted, onEnd } = parts;
     this.#appends = new Appends({ resumed: mounted.resume !== undefined });
+    this.cache = new KernelCache({
+      fd: mounted.fd,
+      mountId: parts.row.id,
+      root: this.#root,
+      lanes: parts.lanes,
+      clock: parts.service.clock,
+      timers: parts.timers,
+      appends: this.#appends,
+    });
     this.connection = loop.add({
       fd: mounted.fd,
       negotiated: mounted.negotiated,
@@ -69,38 +86,76 @@ export class ActiveMount {
       ...(mounted.marks === undefined ? {} : { marks: mounted.marks }),
       ...(mounted.resume === undefined ? {} : { resume: mounted.resume }),
     });
-    const isLive = parts.row.at === undefined;
-    this.#unsubscribe = isLive
-      ? parts.app.engine.subscribe((invalidation) => this.invalidate(invalidation, { doubtful: false }))
-      : () => {};
+    const { app, row } = parts;
+    this.#detach = row.at === undefined ? app.coherent.attach(row.id, this.cache, { root: this.#root }) : () => {};
+    parts.guard?.grant.onEnded((reason) => this.#forgetAll(reason));
+  }
+
+  /** Why everything is refused there by now, if it is. */
+  get tokenEnded(): string | undefined {
+    const ended = this.#parts.guard?.grant.ended;
+    return ended === undefined ? undefined : `its token is good no more: ${ended}`;
   }
 
   /** Stops serving; the descriptor is no longer used when this resolves. */
   async stop(): Promise<void> {
-    this.#unsubscribe();
+    this.#detach();
+    this.#stopping.abort();
     await this.#parts.loop.remove(this.connection);
-    await this.#parts.notifier.abandon(this.mounted.fd);
+    await this.#parts.guard?.close();
+    await this.cache.abandon();
   }
 
   #operations(): ReturnType<typeof vfsOperations> {
-    const { service, app, share, row } = this.#parts;
+    const { service, app, row, guard } = this.#parts;
     return vfsOperations({
-      api: app.engine,
+      api: this.cache.guard(guard ?? app.coherent),
       mountId: row.id,
-      root: share.root,
+      root: this.#root,
       at: row.at ?? LIVE,
       readOnly: row.readOnly,
       views: () => this.#viewsNow(),
       asksOpens: row.asksOpens ?? false,
       groupsOf: supplementaryGroups,
       appends: this.#appends,
-      misplaced: (ino) => this.#tellInode(ino, true),
+      absentNamesMs: () => app.coherent.absentNamesMs,
+      kernel: this.cache,
+      ...(guard === undefined ? {} : { lease: { durationMs: () => TOKEN_LEASE_MS, clock: service.clock } }),
+      sharedLocks: this.#sharedLocks(),
       slots: {
         slotOf: (lsn) => service.viewSlot(app.id, lsn),
         lsnOf: (slot) => service.catalogue.lsnOf(app.id, slot),
       },
       moments: { find: (name) => findMoment(app, name), snapshotNames: () => snapshotNames(app) },
     });
+  }
+
+  /** The directory that the mount shows. */
+  get #root(): InodeId {
+    return this.#parts.guard?.grant.root ?? this.#parts.share.root;
+  }
+
+  /** The mount's token is good no more: what is mapped into memory is given up, too. The rest the kernel does not rely on for longer than TOKEN_LEASE_MS. */
+  #forgetAll(reason: string): void {
+    const { app, row, log } = this.#parts;
+    log.warn("the token of a mount has ended: everything there is refused", { target: row.target, reason });
+    const held = app.core.holders.heldBy(row.id);
+    const forget = async (): Promise<void> => {
+      let told = 0;
+      for (const ino of held) {
+        if (this.#stopping.signal.aborted) return;
+        await this.cache.forgetPages(ino, 0);
+        if (++told % FORGET_BATCH === 0) await this.cache.settled();
+      }
+    };
+    forget().catch((error: unknown) =>
+      log.error("a kernel may keep pages of a mount whose token has ended", { error }),
+    );
+  }
+
+  #sharedLocks(): SharedLocks | undefined {
+    if (this.row.locks !== "shared") return undefined;
+    return { resumed: this.mounted.resume !== undefined, stopping: this.#stopping.signal };
   }
 
   /** The share's option; a mount whose kernel does not ask for opens lets only root in. */
@@ -110,61 +165,6 @@ export class ActiveMount {
       this.#views = { atMs: nowMs, value: this.#parts.views() };
     }
     return this.#views.value;
-  }
-
-  /**
-   * Has the kernel forget what a change made elsewhere. `doubtful`: it may know already; then names are only asked for again, since to drop one that is
-   * right would take working directories and mount points below it along.
-   */
-  invalidate(invalidation: Invalidation, options: { readonly doubtful: boolean }): void {
-    if (invalidation.excluding === this.row.id) return;
-    const { fd } = this.mounted;
-    switch (invalidation.kind) {
-      case "inode":
-        if (invalidation.data) this.#appends.changedElsewhere(invalidation.ino);
-        this.#tellInode(invalidation.ino, invalidation.data);
-        break;
-      case "entry":
-        this.#tell({
-          kind: "entry",
-          fd,
-          slot: 0,
-          parentIno: this.#number(invalidation.parent),
-          name: invalidation.name,
-          expireOnly: options.doubtful,
-        });
-        // A name the kernel has not looked up may all the same be missing in a listing it keeps.
-        this.#tellInode(invalidation.parent, true);
-        break;
-      case "snapshot":
-        // A view that somebody works in stays one, whatever its name means now: so this is only asked for again, too.
-        this.#tell({
-          kind: "entry",
-          fd,
-          slot: VIEWS_SLOT,
-          parentIno: VIEWS_INO,
-          name: invalidation.name,
-          expireOnly: true,
-        });
-        this.#tell({ kind: "inode", fd, slot: VIEWS_SLOT, ino: VIEWS_INO, data: ALL_DATA });
-        break;
-      default:
-        unreachable(invalidation);
-    }
-  }
-
-  #tellInode(ino: InodeId, data: boolean): void {
-    const { fd } = this.mounted;
-    this.#tell({ kind: "inode", fd, slot: 0, ino: this.#number(ino), data: data ? ALL_DATA : undefined });
-  }
-
-  /** Nobody waits here: an answer must never wait for its own mount's kernel, and a full queue is waited for by whoever makes many changes. */
-  #tell(notification: Notification): void {
-    void this.#parts.notifier.notify(notification);
-  }
-
-  #number(ino: InodeId): number {
-    return ino === this.#parts.share.root ? 1 : ino;
   }
 
   #problem(problem: ConnectionProblem): void {

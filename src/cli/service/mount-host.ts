@@ -11,6 +11,6 @@ export interface MountHost {
   release(key: string, mounted: Mounted): Promise<void>;
   /** Mounts that live on from a former process, by key. */
   resumed(): ReadonlyMap<string, Mounted>;
-  /** Who writes notifications to kernels: a thread stuck there must not keep this process from dying. */
-  notificationWriter(): NotificationWriter;
+  /** Who writes the notifications of a lane to kernels: a thread stuck there must not keep this process from dying. */
+  notificationWriter(lane: number): NotificationWriter;
 }

@@ -1,36 +1,45 @@
 import { spawn } from "node:child_process";
 import type { Log } from "../../base/log.ts";
+import type { Timers } from "../../base/timers.ts";
 import type { CallOptions } from "../../domain/admin-call.ts";
 import { PAGE_ITEMS_MAX } from "../../domain/admin-call.ts";
 import type { MountApi, MountInfo, MountRequest, MountState } from "../../domain/admin-catalogue.ts";
 import { FsError, TidemarkError } from "../../domain/errors.ts";
-import type { AppId, Lsn, ShareId } from "../../domain/ids.ts";
+import type { AppId, InodeId, Lsn, ShareId } from "../../domain/ids.ts";
 import type { ResolvedMoment } from "../../domain/moment.ts";
 import { formatAppRef } from "../../domain/share-path.ts";
 import type { Mounted } from "../../gateway/fuse/mount.ts";
-import type { Notifier } from "../../gateway/fuse/notify.ts";
+import type { NotificationLanes } from "../../gateway/fuse/notification-lanes.ts";
 import type { FuseLoop } from "../../gateway/fuse/poll-loop.ts";
 import { contextOf, findShareRow } from "../../meta/catalogue-api.ts";
-import type { MountRow } from "../../meta/catalogue-rows.ts";
+import type { MountRow, SessionRow } from "../../meta/catalogue-rows.ts";
 import { recentNews } from "../../meta/news.ts";
 import { type OpenApp, SERVICE_CONTEXT } from "../../meta/open-app.ts";
 import { resolveMoment, timeOfLsn } from "../../meta/reading/time.ts";
 import type { MetadataService } from "../../meta/service.ts";
 import { type ShareRow, sharesAt } from "../../meta/shares.ts";
+import type { TokenGrant } from "../../meta/tokens/token-grant.ts";
 import { ActiveMount } from "./active-mount.ts";
 import type { MountHost } from "./mount-host.ts";
+import type { MountTokens } from "./mount-tokens.ts";
 
 export type MountsParts = {
   readonly service: MetadataService;
   readonly loop: FuseLoop;
-  readonly notifier: Notifier;
+  readonly lanes: NotificationLanes;
+  readonly timers: Timers;
   readonly host: MountHost;
   readonly log: Log;
   readonly dataFolder: string;
+  /** For mounts that are held to a token. */
+  readonly tokens: MountTokens;
 };
 
 /** News told at a time when catching up, so that the queue of notifications has room for what happens meanwhile. */
 const NEWS_BATCH = 1000;
+
+/** Notes of one order to erase, to one kernel: some ten seconds of its time. */
+const FORGET_NOTES_MAX = 1_000_000;
 
 /** The mounts of a service: made, served, ended; and carried over from the process before. */
 export class Mounts implements MountApi {
@@ -54,7 +63,7 @@ export class Mounts implements MountApi {
       const mounted = resumed.get(String(row.id));
       if (mounted !== undefined) this.#serve(row, mounted, { resumed: true });
     }
-    const gone = service.catalogue.mounts().filter((row) => !this.#active.has(row.id));
+    const gone = this.#local().filter((row) => !this.#active.has(row.id));
     for (const app of service.openApps()) app.engine.reapAbandoned(SERVICE_CONTEXT);
     for (const row of gone) await this.#again(row);
     await service.syncCatalogue();
@@ -63,7 +72,7 @@ export class Mounts implements MountApi {
 
   /** Tells the kernels of mounts that went on what the process before may not have told them any more. Beside everything else, in no particular order. */
   async #catchUp(): Promise<void> {
-    const { service, notifier, log } = this.#parts;
+    const { service, log } = this.#parts;
     const live = [...this.#active.values()].filter(
       ({ row, mounted }) => row.at === undefined && mounted.resume !== undefined,
     );
@@ -74,8 +83,8 @@ export class Mounts implements MountApi {
         let told = 0;
         for await (const news of recentNews(app)) {
           if (this.#stopping) return;
-          for (const mount of mounts) if (this.#active.has(mount.row.id)) mount.invalidate(news, { doubtful: true });
-          if (++told % NEWS_BATCH === 0) await Promise.all(mounts.map(({ mounted }) => notifier.settled(mounted.fd)));
+          for (const mount of mounts) if (this.#active.has(mount.row.id)) mount.cache.tellDoubtful(news);
+          if (++told % NEWS_BATCH === 0) await Promise.all(mounts.map(({ cache }) => cache.settled()));
         }
       } catch (error) {
         log.error("mounts may not have heard of the last changes before the restart", {
@@ -93,14 +102,23 @@ export class Mounts implements MountApi {
     const share = findShareRow(sharesAt(app.core, app.core.lastLsn), request.share);
     const at = request.at.kind === "now" ? undefined : (await resolveMoment(app.core, request.at)).lsn;
     if (at === undefined) this.#refuseDeleted(app, share);
+    if (at !== undefined && request.locks === "shared")
+      throw new TidemarkError("INVALID_ARGUMENT", "a view never changes: its locks can't be shared with anybody");
+    const grant = await this.#parts.tokens.grantFor(request, { app, share, at });
     const { target, persist, allowSuid, allowDevices } = request;
-    const readOnly = request.readOnly || at !== undefined;
+    const readOnly = request.readOnly || at !== undefined || grant?.readOnly === true;
     const asksOpens = at === undefined && share.views === "users";
     const draft = { appId: app.id, shareId: share.id, target, readOnly, persist, allowSuid, allowDevices, asksOpens };
-    const row = service.catalogue.addMount(at === undefined ? draft : { ...draft, at }, contextOf(options));
+    const locks = request.locks === "shared" ? { locks: request.locks } : {};
+    const held = grant === undefined ? {} : { tokenId: grant.id, ...(grant.wholeShare ? {} : { root: grant.root }) };
+    const row = service.catalogue.addMount(
+      at === undefined ? { ...draft, ...locks, ...held } : { ...draft, ...held, at },
+      contextOf(options),
+    );
     try {
-      await this.#make(row);
+      await this.#make(row, grant);
     } catch (error) {
+      grant?.release();
       service.catalogue.removeMount(row.id, SERVICE_CONTEXT);
       throw error;
     }
@@ -129,8 +147,10 @@ export class Mounts implements MountApi {
 
   /** Where a share is mounted live, if anywhere. */
   shareMounted(appId: AppId, shareId: ShareId): string | undefined {
-    const rows = this.#attached();
-    return rows.find((row) => row.appId === appId && row.shareId === shareId && row.at === undefined)?.target;
+    const row = this.#everywhere().find(
+      (mount) => mount.appId === appId && mount.shareId === shareId && mount.at === undefined,
+    );
+    return row?.session === undefined ? row?.target : `${row.target} on ${nodeOf(row.session)}`;
   }
 
   /**
@@ -145,13 +165,27 @@ export class Mounts implements MountApi {
 
   /** Resolves when the kernels of all mounts have been told of every change made until now. Never to be awaited by an answer to a mount. */
   async settled(): Promise<void> {
-    await Promise.all([...this.#active.values()].map((active) => this.#parts.notifier.settled(active.mounted.fd)));
+    await Promise.all([...this.#active.values()].map(({ cache }) => cache.settled()));
+  }
+
+  /**
+   * Has the kernels of all mounts of an app forget the pages of files, at all moments. Resolves when they were told. Answers false when that were too many notes: pages of views may be kept then, until they are
+   * unmounted or the kernel drops them.
+   */
+  async forgetPages(app: OpenApp, files: readonly InodeId[]): Promise<boolean> {
+    const slots = [0, ...[...this.#parts.service.catalogue.slotsOf(app.id)].map(({ slot }) => slot)];
+    const isWhole = slots.length * files.length <= FORGET_NOTES_MAX;
+    for (const active of [...this.#active.values()].filter(({ row }) => row.appId === app.id))
+      for (const slot of isWhole ? slots : [0])
+        for (const ino of files) if (this.#active.has(active.row.id)) await active.cache.forgetPages(ino, slot);
+    await this.settled();
+    return isWhole;
   }
 
   /** Shares of an app with a live mount. */
   mountedShares(appId: AppId): ReadonlySet<ShareId> {
-    const rows = this.#attached();
-    return new Set(rows.filter((row) => row.appId === appId && row.at === undefined).map((row) => row.shareId));
+    const live = this.#everywhere().filter((row) => row.appId === appId && row.at === undefined);
+    return new Set(live.map((row) => row.shareId));
   }
 
   /** Ends all mounts, those in use lazily. Persistent ones are remembered. */
@@ -175,7 +209,17 @@ export class Mounts implements MountApi {
 
   /** Mounts that a path leads to. */
   #attached(): MountRow[] {
+    return this.#local().filter((row) => row.detached !== true);
+  }
+
+  /** Mounts that a path leads to, here or on another node. */
+  #everywhere(): MountRow[] {
     return this.#parts.service.catalogue.mounts().filter((row) => row.detached !== true);
+  }
+
+  /** Mounts of this machine. */
+  #local(): MountRow[] {
+    return this.#parts.service.catalogue.mounts().filter((row) => row.session === undefined);
   }
 
   async #again(row: MountRow): Promise<void> {
@@ -194,32 +238,45 @@ export class Mounts implements MountApi {
     }
   }
 
-  async #make(row: MountRow): Promise<void> {
-    const { service, host } = this.#parts;
+  async #make(row: MountRow, granted?: TokenGrant): Promise<void> {
+    const { service, host, tokens } = this.#parts;
     const name = service.nameOf(row.appId);
-    const { share } = this.#find(row);
+    const { app, share } = this.#find(row);
+    const grant = granted ?? tokens.resume(row, { app, share });
     const mounted = await host.mount(String(row.id), {
       target: row.target,
       source: `tidemark:${formatAppRef(name)}/${share.name}`,
       readOnly: row.readOnly,
       suid: row.allowSuid,
       dev: row.allowDevices,
-      locks: "kernel",
+      locks: row.locks === "shared" ? "service" : "kernel",
+      // What a token allowed may end, also for pages that the kernel has.
+      ...(grant === undefined ? {} : { pages: "follow-attributes" }),
     });
-    this.#serve(row, mounted, { resumed: false });
+    this.#serve(row, mounted, { resumed: false, grant });
+    // From now on changes wait for news that others get: nobody should have to wait for threads that start, too.
+    const live = [...this.#active.values()].filter(
+      (active) => active.row.appId === row.appId && active.row.at === undefined,
+    );
+    if (row.at === undefined && live.length > 1) await Promise.all(live.map(({ cache }) => cache.warm()));
   }
 
-  #serve(row: MountRow, mounted: Mounted, options: { readonly resumed: boolean }): void {
+  #serve(
+    row: MountRow,
+    mounted: Mounted,
+    { resumed, grant }: { readonly resumed: boolean; readonly grant?: TokenGrant | undefined },
+  ): void {
     const { app, share } = this.#find(row);
     // A view reads past rows only: no live orphan has to wait for it.
-    if (row.at === undefined) app.engine.attachMount(row.id, options);
+    if (row.at === undefined) app.engine.attachMount(row.id, { resumed });
+    const guard = this.#parts.tokens.guard(row, { app, share, grant });
     const onEnd = (): void => {
       this.#ended(row).catch((error: unknown) =>
         this.#parts.log.error("a mount's end failed", { target: row.target, error: String(error) }),
       );
     };
-    const parts = { ...this.#parts, app, share, row, mounted, onEnd, views: () => this.#viewsOf(row) };
-    this.#active.set(row.id, new ActiveMount(parts));
+    const views = (): ShareRow["views"] => (guard === undefined || guard.showsViews ? this.#viewsOf(row) : "off");
+    this.#active.set(row.id, new ActiveMount({ ...this.#parts, app, share, row, mounted, onEnd, views, guard }));
   }
 
   /** Who may look at the past of a mount's share now. */
@@ -287,9 +344,12 @@ export class Mounts implements MountApi {
   async #info(row: MountRow): Promise<MountInfo> {
     const name = this.#parts.service.nameOf(row.appId);
     const { app, share } = this.#find(row);
-    const message = this.#down.get(row.id);
+    const message = this.#down.get(row.id) ?? this.#active.get(row.id)?.tokenEnded;
     const served: MountState = row.detached === true ? "stopping" : "active";
-    const state: MountState = this.#active.has(row.id) ? served : "down";
+    const { session } = row;
+    const here: MountState = this.#active.has(row.id) ? served : "down";
+    const there: MountState = session?.awaySince === undefined ? "active" : "down";
+    const state = session === undefined ? here : there;
     return {
       id: row.id,
       share: { id: share.id, name: share.name, app: { id: row.appId, ...name } },
@@ -297,8 +357,11 @@ export class Mounts implements MountApi {
       ...(row.at === undefined ? {} : { at: await describeView(app, row.at as Lsn) }),
       readOnly: row.readOnly,
       persist: row.persist,
+      locks: row.locks ?? "kernel",
+      ...(row.tokenId === undefined ? {} : { tokenId: row.tokenId }),
       state,
       ...(message === undefined ? {} : { message }),
+      ...(session === undefined ? {} : { node: nodeOf(session) }),
       since: row.since,
     };
   }
@@ -313,6 +376,11 @@ function syncFileSystem(target: string): Promise<void> {
     child.once("error", (error) => failed(error.message));
     child.once("exit", (code) => (code === 0 ? resolve() : failed(`sync ended with ${code}`)));
   });
+}
+
+/** How a node is called; without TLS it has no name. */
+function nodeOf(session: SessionRow): string {
+  return session.node === "" ? "loopback" : session.node;
 }
 
 /** The moment of a view, with its wall time. */

@@ -8,7 +8,9 @@ import type { Log } from "../../base/log.ts";
 import { SystemTimers } from "../../base/timers.ts";
 import type { AdminApi } from "../../domain/admin-api.ts";
 import type { SupervisorStatus } from "../../domain/admin-status.ts";
-import { Notifier } from "../../gateway/fuse/notify.ts";
+import type { AppId } from "../../domain/ids.ts";
+import type { AppRef } from "../../domain/share-path.ts";
+import { NotificationLanes } from "../../gateway/fuse/notification-lanes.ts";
 import { FuseLoop } from "../../gateway/fuse/poll-loop.ts";
 import { DataFolder } from "../../journal/data-folder.ts";
 import { SpaceReserve } from "../../journal/space-reserve.ts";
@@ -17,6 +19,8 @@ import { RocksKv } from "../../kv/rocks-kv.ts";
 import { ApplyWorkerPool } from "../../meta/apply-worker-pool.ts";
 import { CatalogueAdmin } from "../../meta/catalogue-api.ts";
 import type { OpenApp } from "../../meta/open-app.ts";
+import { Purges } from "../../meta/purge/purges.ts";
+import { Changes } from "../../meta/reading/changes.ts";
 import { History } from "../../meta/reading/history.ts";
 import { Reading } from "../../meta/reading/reading.ts";
 import { Snapshots } from "../../meta/reading/snapshots.ts";
@@ -27,10 +31,17 @@ import { limitsForDisk } from "../../meta/space/disk-limits.ts";
 import { SpaceKeeper } from "../../meta/space/space-keeper.ts";
 import { ADMIN_SOCKET_NAME, AdminServer } from "../../rpc/admin-server.ts";
 import { AlarmLog } from "./alarms.ts";
+import { auditedAdmin } from "./audited-admin.ts";
 import type { Backups } from "./backups.ts";
 import { archives, composeBackups, composeHydrations } from "./compose-backups.ts";
+import { composeSessions, LEASE_MS_DEFAULT } from "./compose-sessions.ts";
+import { type ComposedTokens, composeTokens } from "./compose-tokens.ts";
+import type { ListenOptions } from "./listen-options.ts";
 import type { MountHost } from "./mount-host.ts";
+import { MountTokens } from "./mount-tokens.ts";
 import { Mounts } from "./mounts.ts";
+import { composeNetwork, type Network } from "./network.ts";
+import { serveChanges } from "./network-changes.ts";
 import { Retentions } from "./retentions.ts";
 import { SeenRestores } from "./seen-restores.ts";
 import { Status } from "./status.ts";
@@ -38,6 +49,10 @@ import { Status } from "./status.ts";
 export type RunServiceOptions = {
   readonly dataFolder: string;
   readonly historyBytesMax: bigint | undefined;
+  /** How to listen for other nodes; undefined: not at all. */
+  readonly listen?: ListenOptions | undefined;
+  /** How long a gateway may answer from what it was told. */
+  readonly leaseMs?: number | undefined;
   readonly version: string;
   readonly clock: Clock;
   readonly log: Log;
@@ -105,21 +120,50 @@ export async function runService(options: RunServiceOptions): Promise<RunningSer
     const { keeper, retentions } = spaceKeeper({ ...options, reserve, backups }, service, log);
     Object.assign(late, { keeper, backups });
     closers.push(() => keeper.stop());
-    const notifier = new Notifier(options.host.notificationWriter());
-    closers.push(() => notifier.close());
+    const lanes = new NotificationLanes((lane) => options.host.notificationWriter(lane));
+    closers.push(() => lanes.close());
     const loop = new FuseLoop({ clock });
-    const mounts = new Mounts({ service, loop, notifier, host: options.host, log, dataFolder: folder.path });
+    const composed = await composeTokens({ service, folder, clock, timers: new SystemTimers(), log });
+    closers.push(() => composed.stop());
+    const { tokens, audit } = composed;
+    const timers = new SystemTimers();
+    const leaseMs = options.leaseMs ?? LEASE_MS_DEFAULT;
+    const sessions = composeSessions({ service, tokens, audit, clock, timers, log, leaseMs });
+    // Before the mounts: then orphans end that nobody holds.
+    sessions.start();
+    const mounts = new Mounts({
+      service,
+      loop,
+      lanes,
+      timers: new SystemTimers(),
+      host: options.host,
+      log,
+      dataFolder: folder.path,
+      tokens: new MountTokens(composed),
+    });
     closers.push(() => mounts.stop());
     await mounts.start();
     keeper.start();
     shipping.start();
     hydrations.start();
-    const parts = { options, service, mounts, log, folder, keeper, reserve, backups, retentions, hydrations };
-    const { api, restores } = adminApi(parts);
+    const network = await composeNetwork({
+      ...{ dataFolder: folder.path, service, listen: options.listen, clock, timers: new SystemTimers(), log },
+      restarted: options.supervisor().restartCount > 0,
+      sessionCount: (node) => sessions.sessions.countOf(node),
+    });
+    const parts = { options, service, mounts, log, folder, keeper, reserve, backups, retentions, hydrations, network };
+    const { api: roles, restores, purges } = adminApi(parts);
+    const api = withTokens(roles, { service, composed });
     closers.push(() => restores.close());
     for (const app of service.openApps()) resume(restores, app, log);
+    for (const app of service.openApps()) finishPurges(purges, app, log);
     const server = await listen(api, folder, log);
     closers.push(() => server.close({ graceMs: ADMIN_GRACE_MS }));
+    closers.push(() => network.stop());
+    closers.push(() => sessions.stop());
+    await sessions.serve(network.server);
+    serveChanges(network.server, { service, changes: roles.changes, tokens, audit, log });
+    await network.start();
     return { stop: closeAll };
   } catch (error) {
     await closeAll();
@@ -162,6 +206,16 @@ function resume(restores: Restores, app: Parameters<Restores["resumeRestores"]>[
     .catch((error: unknown) => log.error("a restore could not be continued", { error: String(error) }));
 }
 
+/** What was asked to be erased is refused to readers by its rows; here it goes from the disk, if the process before did not come to that. */
+function finishPurges(purges: Purges, app: OpenApp, log: Log): void {
+  purges.finish(app).catch((error: unknown) => {
+    log.alarm("content that is to be erased is still on the disk: it is tried again at the next start", {
+      appId: app.id,
+      cause: error,
+    });
+  });
+}
+
 type Parts = {
   readonly options: RunServiceOptions;
   readonly service: MetadataService;
@@ -173,6 +227,7 @@ type Parts = {
   readonly backups: Backups;
   readonly retentions: Retentions;
   readonly hydrations: Hydrations;
+  readonly network: Network;
 };
 
 function spaceKeeper(
@@ -202,9 +257,22 @@ function spaceKeeper(
   return { keeper, retentions };
 }
 
-function adminApi({ options, service, mounts, log, folder, keeper, reserve, backups, retentions, hydrations }: Parts): {
-  readonly api: AdminApi;
+function adminApi({
+  options,
+  service,
+  mounts,
+  log,
+  folder,
+  keeper,
+  reserve,
+  backups,
+  retentions,
+  hydrations,
+  network,
+}: Parts): {
+  readonly api: Omit<AdminApi, "tokens" | "audit">;
   readonly restores: Restores;
+  readonly purges: Purges;
 } {
   const { clock } = options;
   const apps = {
@@ -221,6 +289,19 @@ function adminApi({ options, service, mounts, log, folder, keeper, reserve, back
     ...parts,
     newId: () => service.newId(),
     mountedShares: (app) => mounts.mountedShares(app.id),
+  });
+  const purges = new Purges({
+    ...parts,
+    forgetPages: async (app, files) => {
+      if (await mounts.forgetPages(app, files)) return;
+      log.warn("kernels may keep pages of erased files in views: unmount them, or echo 3 > /proc/sys/vm/drop_caches", {
+        appId: app.id,
+      });
+    },
+    repositoryOf: (app) => {
+      const backup = service.catalogue.backups().find(({ appId }) => appId === app.id);
+      return backup === undefined ? undefined : { name: backup.repository, hasIt: backups.floorOf(app) > 0 };
+    },
   });
   const status = new Status({
     service,
@@ -242,12 +323,31 @@ function adminApi({ options, service, mounts, log, folder, keeper, reserve, back
     mounts,
     reading: new Reading(parts),
     history: new History(parts),
+    changes: new Changes({ ...parts, timers: new SystemTimers() }),
     restores: new SeenRestores(restores, mounts),
     backups,
     retention: retentions,
+    purges,
+    nodes: network.admin,
     status,
   };
-  return { api, restores };
+  return { api, restores, purges };
+}
+
+/** The whole API: every act of an administrator is in the audit log. */
+function withTokens(
+  roles: Omit<AdminApi, "tokens" | "audit">,
+  { service, composed }: { readonly service: MetadataService; readonly composed: ComposedTokens },
+): AdminApi {
+  const { admin, audit } = composed;
+  const appIdOf = (ref: AppRef): AppId | undefined => {
+    const named = service.catalogue
+      .apps()
+      .filter(({ namespace, name }) => namespace === ref.namespace && name === ref.name);
+    const { id } = ref;
+    return named.find((app) => (id === undefined ? app.deletedAt === undefined : app.id.startsWith(id)))?.id;
+  };
+  return auditedAdmin({ ...roles, tokens: admin, audit: admin }, { audit, appIdOf });
 }
 
 function mountsMessage(): string {

@@ -43,6 +43,13 @@ describe("INIT", () => {
     expect([hasInitFlag(negotiated, "POSIX_LOCKS"), hasInitFlag(negotiated, "FLOCK_LOCKS")]).toEqual([true, true]);
   });
 
+  test("drops pages when told to, or when attributes say that they are old", () => {
+    const options = { locks: "kernel", pages: "follow-attributes" } as const;
+    const following = negotiateInit(frameOf(initRequest()), options);
+    expect(hasInitFlag(following, "AUTO_INVAL_DATA")).toBe(true);
+    expect(hasInitFlag(following, "EXPLICIT_INVAL_DATA")).toBe(false);
+  });
+
   test("takes only flags the kernel offers", () => {
     const negotiated = negotiate({ flags: 1n << BigInt(INIT_FLAG.BIG_WRITES) });
     expect(negotiated.flags).toEqual(["BIG_WRITES"]);

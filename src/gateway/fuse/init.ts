@@ -63,6 +63,11 @@ export type NegotiatedInit = {
 export type InitOptions = {
   /** kernel: POSIX and flock locks stay in the kernel. service: they are requests (GETLK, SETLK, SETLKW). */
   readonly locks: "kernel" | "service";
+  /**
+   * explicit (also when absent): cached pages of a file are dropped when we say so. follow-attributes: also when the kernel, asking for attributes that have become too old, hears of another
+   * size or mtime; for mounts that may not hear of a change in time.
+   */
+  readonly pages?: "explicit" | "follow-attributes";
   /** Flags not to ask for, to see what an older kernel would do. */
   readonly without?: readonly InitFlagName[];
 };
@@ -100,7 +105,6 @@ const WANTED: readonly InitFlagName[] = [
   "DIRECT_IO_ALLOW_MMAP",
   "DONT_MASK", // default ACLs replace the umask
   "DO_READDIRPLUS",
-  "EXPLICIT_INVAL_DATA", // pages are dropped when we say so, not when mtime or size look new
   "EXPORT_SUPPORT",
   "HANDLE_KILLPRIV_V2",
   "HAS_EXPIRE_ONLY",
@@ -115,8 +119,9 @@ const WANTED: readonly InitFlagName[] = [
   "READDIRPLUS_AUTO",
   "SETXATTR_EXT",
 ];
+const LOCK_FLAGS: readonly InitFlagName[] = ["POSIX_LOCKS", "FLOCK_LOCKS"];
 // Not wanted: ATOMIC_O_TRUNC (it would put O_TRUNC into OPEN, which is never sent once OPEN is answered ENOSYS: the truncation would be lost; without it
-// the kernel sends SETATTR), WRITEBACK_CACHE (dirty kernel pages belong to no moment), AUTO_INVAL_DATA, HANDLE_KILLPRIV (V2 is exact), PASSTHROUGH,
+// the kernel sends SETATTR), WRITEBACK_CACHE (dirty kernel pages belong to no moment), HANDLE_KILLPRIV (V2 is exact), PASSTHROUGH,
 // ALLOW_IDMAP (it hides the caller's uid and gid from every request but creations, and records say who).
 
 /** Whether both sides agreed on `flag`. */
@@ -144,8 +149,11 @@ export function negotiateInit(frame: RequestFrame, options: InitOptions): Negoti
   const offeredLow = frame.u32(12);
   const offeredHigh =
     frame.bodyBytes >= INIT_IN_FLAGS2_BYTES && hasBit(offeredLow, INIT_FLAG.INIT_EXT) ? frame.u32(16) : 0;
-  const wanted: readonly InitFlagName[] =
-    options.locks === "service" ? [...WANTED, "POSIX_LOCKS", "FLOCK_LOCKS"] : WANTED;
+  const wanted: readonly InitFlagName[] = [
+    ...WANTED,
+    ...(options.locks === "service" ? LOCK_FLAGS : []),
+    options.pages === "follow-attributes" ? "AUTO_INVAL_DATA" : "EXPLICIT_INVAL_DATA",
+  ];
   const offered = wanted.filter((name) =>
     hasBit(INIT_FLAG[name] < 32 ? offeredLow : offeredHigh, INIT_FLAG[name] % 32),
   );

@@ -5,7 +5,7 @@ import { basename, dirname, join, resolve } from "node:path";
 import { TidemarkError } from "../../domain/errors.ts";
 import type { InFlightMarks, Resume } from "./connection.ts";
 import { type FuseDeviceIo, openFuseDevice } from "./device.ts";
-import { type InitFlagName, type NegotiatedInit, performInit } from "./init.ts";
+import { type InitFlagName, type InitOptions, type NegotiatedInit, performInit } from "./init.ts";
 import { FILE_SYSTEM_TYPE, type MountEntry, mountAt, mountContaining, readMountTable } from "./mount-table.ts";
 
 export type MountOptions = {
@@ -18,6 +18,8 @@ export type MountOptions = {
   readonly suid: boolean;
   readonly dev: boolean;
   readonly locks: "kernel" | "service";
+  /** As in InitOptions. */
+  readonly pages?: "explicit" | "follow-attributes";
   /** INIT flags not to negotiate though the kernel has them: tests what happens on older kernels. */
   readonly without?: readonly InitFlagName[];
 };
@@ -54,7 +56,7 @@ export async function mountFuse(
   device: { io: FuseDeviceIo; nonBlocking: boolean },
 ): Promise<Mounted> {
   const adopted = DESCRIPTOR_PATH.exec(options.target)?.[1];
-  if (adopted !== undefined) return adoptMountedDescriptor(Number(adopted), { io: device.io, locks: options.locks });
+  if (adopted !== undefined) return adoptMountedDescriptor(Number(adopted), device.io, options);
   requireRoot(options.target, process.getuid?.());
   const target = await prepareTarget(options.target);
   const fd = openFuseDevice({ nonBlocking: device.nonBlocking });
@@ -80,10 +82,7 @@ export function requireRoot(target: string, uid: number | undefined): void {
 }
 
 /** Takes over a descriptor that somebody else has mounted (a mount point given as /dev/fd/N) and answers its INIT. */
-export function adoptMountedDescriptor(
-  fd: number,
-  options: { io: FuseDeviceIo; locks: "kernel" | "service" },
-): Mounted {
+export function adoptMountedDescriptor(fd: number, io: FuseDeviceIo, options: InitOptions): Mounted {
   let device = false;
   try {
     device = fstatSync(fd).isCharacterDevice();
@@ -91,7 +90,7 @@ export function adoptMountedDescriptor(
     throw new TidemarkError("INVALID_ARGUMENT", `/dev/fd/${fd} is not open`, { cause });
   }
   if (!device) throw new TidemarkError("INVALID_ARGUMENT", `/dev/fd/${fd} is not a FUSE descriptor`);
-  return { fd, target: "", negotiated: performInit(fd, options.io, options), deviceMinor: -1 };
+  return { fd, target: "", negotiated: performInit(fd, io, options), deviceMinor: -1 };
 }
 
 async function mountCommand(fd: number, target: string, options: MountOptions): Promise<void> {

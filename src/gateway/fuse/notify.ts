@@ -21,17 +21,26 @@ const QUEUE_MAX = 65_536;
 /** Given to the writer at a time: bounds what must be waited for before a descriptor may be closed. */
 const BATCH_MAX = 256;
 
+/** Stands for the batch of `warm`, which is about no descriptor. */
+const NO_DESCRIPTOR: ReadonlySet<number> = new Set([-1]);
+
+type Queued = { notification: Notification; readonly waiters: (() => void)[] };
+
 export class Notifier {
   readonly #writer: NotificationWriter;
   /** By what they are about (I2), in order of arrival. */
-  #queue = new Map<string, Notification>();
+  #queue = new Map<string, Queued>();
   #inFlight: ReadonlySet<number> = new Set();
+  /** Who waits for the batch in flight. */
+  #batchWaiters: (() => void)[] = [];
   #roomWaiters: (() => void)[] = [];
   #progressWaiters: (() => void)[] = [];
   #failure: Error | undefined;
   #closed = false;
   /** Notifications written, and those the kernel had no use for (nothing cached). */
   readonly counts = { written: 0, unknown: 0, refused: 0 };
+  /** Batches written: rises as long as the writer gets on. */
+  batchCount = 0;
 
   /** `writer`: who writes; a thread of this process, or the supervisor's (SupervisorClient). Closed with this. */
   constructor(writer: NotificationWriter = new WorkerWriter()) {
@@ -45,15 +54,37 @@ export class Notifier {
   notify(notification: Notification): void | Promise<void> {
     if (this.#closed) throw new TidemarkError("INTERNAL", "notification after close");
     if (this.#failure !== undefined) throw this.#failure;
+    if (this.#queue.size >= QUEUE_MAX && !this.#queue.has(keyOf(notification))) return this.#waitForRoom(notification);
+    this.#enqueue(notification, undefined);
+  }
+
+  /**
+   * Queues `notification`, and resolves when it is with the kernel, which may take as long as somebody holds a lock there; or when that has nothing cached any more, since its mount is gone. Never
+   * rejects. For changes that are waited for, so that there are never more than those; whoever makes many without waiting uses `notify`. Throws when nobody writes any more.
+   */
+  written(notification: Notification): Promise<void> {
+    if (this.#failure !== undefined) throw this.#failure;
+    if (this.#closed) return Promise.resolve();
+    return new Promise((resolve) => this.#enqueue(notification, resolve));
+  }
+
+  /** Starts the writer, which takes a while, before it is needed. Resolves when it runs (or can't). */
+  async warm(): Promise<void> {
+    if (this.#closed || this.#failure !== undefined || this.#inFlight.size > 0) return;
+    this.#write([], NO_DESCRIPTOR);
+    await this.settled(-1);
+  }
+
+  #enqueue(notification: Notification, waiter: (() => void) | undefined): void {
     const key = keyOf(notification);
     const queued = this.#queue.get(key);
-    if (queued !== undefined) {
-      this.#queue.set(key, merge(queued, notification));
+    if (queued === undefined) {
+      this.#queue.set(key, { notification, waiters: waiter === undefined ? [] : [waiter] });
+      this.#send();
       return;
     }
-    if (this.#queue.size >= QUEUE_MAX) return this.#waitForRoom(notification);
-    this.#queue.set(key, notification);
-    this.#send();
+    queued.notification = merge(queued.notification, notification);
+    if (waiter !== undefined) queued.waiters.push(waiter);
   }
 
   /** Resolves when everything about `fd` that is queued now is with the kernel. To be awaited before the descriptor is closed. */
@@ -65,8 +96,10 @@ export class Notifier {
 
   /** Drops what is queued about `fd` (its mount is gone) and resolves when the writer no longer uses it. */
   async abandon(fd: number): Promise<void> {
-    for (const [key, notification] of this.#queue) {
-      if (notification.fd === fd) this.#queue.delete(key);
+    for (const [key, { notification, waiters }] of this.#queue) {
+      if (notification.fd !== fd) continue;
+      this.#queue.delete(key);
+      for (const waiter of waiters) waiter();
     }
     await this.settled(fd);
   }
@@ -75,7 +108,7 @@ export class Notifier {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    this.#queue.clear();
+    this.#dropQueue();
     while (this.#failure === undefined && this.#inFlight.size > 0) {
       await new Promise<void>((resolve) => this.#progressWaiters.push(resolve));
     }
@@ -84,7 +117,7 @@ export class Notifier {
   }
 
   #queuedFor(fd: number): boolean {
-    for (const notification of this.#queue.values()) if (notification.fd === fd) return true;
+    for (const { notification } of this.#queue.values()) if (notification.fd === fd) return true;
     return false;
   }
 
@@ -97,12 +130,17 @@ export class Notifier {
     if (this.#inFlight.size > 0 || this.#queue.size === 0) return;
     const order: { fd: number; message: Uint8Array }[] = [];
     const fds = new Set<number>();
-    for (const [key, notification] of this.#queue) {
+    for (const [key, { notification, waiters }] of this.#queue) {
+      this.#batchWaiters.push(...waiters);
       order.push({ fd: notification.fd, message: encodeNotification(notification) });
       fds.add(notification.fd);
       this.#queue.delete(key);
       if (order.length === BATCH_MAX) break;
     }
+    this.#write(order, fds);
+  }
+
+  #write(order: readonly { readonly fd: number; readonly message: Uint8Array }[], fds: ReadonlySet<number>): void {
     this.#inFlight = fds;
     this.#writer.write(order).then(
       (counts) => this.#finished(counts),
@@ -114,7 +152,9 @@ export class Notifier {
     this.counts.written += counts.written;
     this.counts.unknown += counts.unknown;
     this.counts.refused += counts.refused;
+    this.batchCount++;
     this.#inFlight = new Set();
+    this.#batchDone();
     if (!this.#closed) this.#send();
     this.#wake();
   }
@@ -123,7 +163,21 @@ export class Notifier {
   #failed(cause: unknown): void {
     this.#failure = new TidemarkError("INTERNAL", "notifications cannot be written", { cause });
     this.#inFlight = new Set();
+    this.#batchDone();
+    this.#dropQueue();
     this.#wake();
+  }
+
+  #batchDone(): void {
+    const waiters = this.#batchWaiters;
+    this.#batchWaiters = [];
+    for (const waiter of waiters) waiter();
+  }
+
+  #dropQueue(): void {
+    const queue = this.#queue;
+    this.#queue = new Map();
+    for (const { waiters } of queue.values()) for (const waiter of waiters) waiter();
   }
 
   #wake(): void {

@@ -100,6 +100,12 @@ export class Reply {
     this.#interrupt?.abort();
   }
 
+  /** Leaves the request unanswered: this process stops serving the mount, and whoever goes on with it is sent the request again (FUSE_NOTIFY_RESEND). */
+  leaveUnanswered(): void {
+    assert(!this.#answered, "a request was answered twice");
+    this.#answered = true;
+  }
+
   /** Failure, as a positive errno. */
   error(errno: number): void {
     this.#header(0, -errno);

@@ -124,8 +124,8 @@ export class SupervisorClient {
     if (this.supervised) await this.#command({ type: "release", key });
   }
 
-  /** Writes notifications through the supervisor; by a thread of this process when that is gone. For one Notifier. */
-  notificationWriter(): NotificationWriter {
+  /** Writes notifications through the supervisor, by its thread for `lane`; by a thread of this process when that is gone. For one Notifier. */
+  notificationWriter(lane = 0): NotificationWriter {
     const local = new WorkerWriter();
     const write = async (order: NotificationOrder): Promise<NotificationCounts> => {
       if (!this.supervised) return await local.write(order);
@@ -134,7 +134,7 @@ export class SupervisorClient {
         return key === undefined ? [] : [{ key, message: Buffer.from(message).toString("base64") }];
       });
       try {
-        return (await this.#command({ type: "notify", order: named })).counts ?? NOTHING_WRITTEN;
+        return (await this.#command({ type: "notify", lane, order: named })).counts ?? NOTHING_WRITTEN;
       } catch (error) {
         if (this.supervised) throw error;
         // Twice is as good as once.

@@ -48,9 +48,16 @@ export type MountCommand =
   /** Close the supervisor's copy of the descriptor and forget the mount. */
   | { readonly type: "release"; readonly key: string };
 
-/** Writes these messages (base64) to the mounts' descriptors. Waits for locks of the kernel, so it runs beside the other commands. */
+/** Lanes of notifications, each a thread of the supervisor's while it is used. The number bounds them. */
+export const LANES_MAX = 8;
+
+/**
+ * Writes these messages (base64) to the mounts' descriptors. Waits for locks of the kernel, so it runs beside the other commands, and beside those of other lanes, 0 to LANES_MAX - 1. One at a time in
+ * each lane.
+ */
 export type NotifyCommand = {
   readonly type: "notify";
+  readonly lane: number;
   readonly order: readonly { readonly key: string; readonly message: string }[];
 };
 

@@ -10,7 +10,8 @@ import type { FuseDeviceIo } from "./device.ts";
 import { CulpritFinder, IN_FLIGHT_BYTES, readInFlight } from "./in-flight.ts";
 import { hasInitFlag } from "./init.ts";
 import { abortMount, findDeadMounts, type MountOptions, mountFuse, unmountFuse } from "./mount.ts";
-import { WorkerWriter } from "./notify-writer.ts";
+import type { MountEntry } from "./mount-table.ts";
+import { NotificationThreads } from "./notification-threads.ts";
 import type { FromChild, FromSupervisor, KeptMount, MountCommand, NotifyCommand } from "./supervisor-protocol.ts";
 
 /**
@@ -31,6 +32,8 @@ export type SupervisorOptions = {
   readonly clock: Clock;
   readonly timers: Timers;
   readonly log: Log;
+  /** Which dead mount points of the machine this supervisor takes away at its start; absent: all. To look at a mount whose server hangs takes seconds. */
+  readonly recovers?: (entry: MountEntry) => boolean;
 };
 
 /** A child that served this long was healthy: the next death is repaired at once, since each second of delay is one that applications hang. */
@@ -61,9 +64,7 @@ export class Supervisor {
   readonly #options: SupervisorOptions;
   readonly #mounts = new Map<string, Mount>();
   readonly #tableFd = openInFlightTable();
-  readonly #writer = new WorkerWriter();
-  /** The batch of notifications that is being written. Never rejects. */
-  #notifying: Promise<void> = Promise.resolve();
+  readonly #lanes = new NotificationThreads();
   readonly #culprits = new CulpritFinder();
   readonly #result = Promise.withResolvers<number>();
   #child: ChildProcess | undefined;
@@ -83,8 +84,8 @@ export class Supervisor {
 
   /** Recovers dead mount points, then runs the child until it ends on purpose or cannot be kept alive. Answers the exit status to end with. Once. */
   async run(): Promise<number> {
-    const { log } = this.#options;
-    for (const dead of await findDeadMounts(() => true)) {
+    const { log, recovers } = this.#options;
+    for (const dead of await findDeadMounts(recovers ?? (() => true))) {
       log.warn("unmounting a mount point that a former process left dead", {
         target: dead.target,
         source: dead.source,
@@ -95,8 +96,7 @@ export class Supervisor {
     const status = await this.#result.promise;
     await this.#commands;
     for (const mount of this.#mounts.values()) await this.#end(mount);
-    await this.#notifying;
-    await this.#writer.close();
+    await this.#lanes.close();
     closeSync(this.#tableFd);
     return status;
   }
@@ -173,7 +173,7 @@ export class Supervisor {
         break;
       case "command": {
         const { request, command } = message;
-        if (command.type === "notify") void this.#notify(child, request, command.order);
+        if (command.type === "notify") void this.#notify(child, request, command);
         else this.#commands = this.#commands.then(() => this.#execute(child, request, command));
         break;
       }
@@ -195,18 +195,12 @@ export class Supervisor {
    * Writes notifications of the child, beside other commands: this waits for kernel locks until the child, or its successor, has answered. Batches
    * of a dead child come before those of the next.
    */
-  async #notify(child: ChildProcess, request: number, order: NotifyCommand["order"]): Promise<void> {
-    const before = this.#notifying;
-    const run = before.then(async () => {
-      const known = order.flatMap(({ key, message }) => {
+  async #notify(child: ChildProcess, request: number, { lane, order }: NotifyCommand): Promise<void> {
+    const run = this.#lanes.write(lane, () =>
+      order.flatMap(({ key, message }) => {
         const fd = this.#mounts.get(key)?.kept.fd;
         return fd === undefined ? [] : [{ fd, message: Buffer.from(message, "base64") }];
-      });
-      return await this.#writer.write(known);
-    });
-    this.#notifying = run.then(
-      () => {},
-      () => {},
+      }),
     );
     const answer = await run.then(
       (counts): FromSupervisor => ({ type: "answer", request, counts }),
@@ -231,9 +225,9 @@ export class Supervisor {
     }
   }
 
-  /** A batch of notifications may still be written to it. */
+  /** Batches of notifications may still be written to it. */
   #closeWhenUnused(fd: number): void {
-    void this.#notifying.then(() => closeSync(fd));
+    void this.#lanes.idle().then(() => closeSync(fd));
   }
 
   async #mount(command: Extract<MountCommand, { type: "mount" }>): Promise<Mount> {

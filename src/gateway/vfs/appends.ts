@@ -6,7 +6,7 @@ const CHANGED_MAX = 65_536;
 /**
  * Where appending writes go. The kernel puts them at the size it knows, under its own lock, so on one mount nothing is ever lost; but a change through
  * another mount (or a restore) makes that size stale, and the kernel asks for a new one only when it reads. So for a file that was changed elsewhere the
- * end is decided here, as O_APPEND promises.
+ * engine decides where the end is, as O_APPEND promises. Only for those: pwritev2(2) with RWF_NOAPPEND can't be told from an append.
  */
 export class Appends {
   readonly #changed = new Set<InodeId>();
@@ -23,14 +23,6 @@ export class Appends {
     this.#changed.add(ino);
     const oldest = this.#changed.values().next();
     if (this.#changed.size > CHANGED_MAX && oldest.done === false) this.#changed.delete(oldest.value);
-  }
-
-  /** The offset of an append for which the kernel chose `offset`, when the file ends at `size`. */
-  offsetOf(ino: InodeId, offset: bigint, size: bigint): bigint {
-    if (offset !== size) return size;
-    // Kernel and engine agree again.
-    this.#changed.delete(ino);
-    return offset;
   }
 
   /** Whether the kernel's idea of the file's end may be wrong. */

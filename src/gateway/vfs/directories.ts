@@ -1,14 +1,14 @@
 import { FsError } from "../../domain/errors.ts";
 import { type InodeId, LIVE } from "../../domain/ids.ts";
 import { isDirectory, S_IFDIR } from "../../domain/inode.ts";
-import type { ReplyMap } from "../../domain/metadata-api.ts";
-import { ENTRY_OUT_BYTES } from "../fuse/attribute-codec.ts";
+import type { ReplyMap, RequestContext } from "../../domain/metadata-api.ts";
+import { ENTRY_OUT_BYTES, type Validity } from "../fuse/attribute-codec.ts";
 import type { DirectoryBuffer, ReaddirRequest } from "../fuse/directory-codec.ts";
 import { FOPEN } from "../fuse/file-codec.ts";
 import type { FuseOperations } from "../fuse/operations.ts";
 import type { Reply } from "../fuse/reply.ts";
 import { type Node, type VfsContext, whenDone } from "./context.ts";
-import { attributesOf, validityOf } from "./validity.ts";
+import { attributesOf } from "./validity.ts";
 import { MAY_READ } from "./view-permissions.ts";
 import type { ViewsDirectory } from "./views-directory.ts";
 
@@ -36,8 +36,10 @@ export function directoryOperations(vfs: VfsContext, views: ViewsDirectory): Fus
     ...listing,
     opendir: (request, reply) => {
       const { header } = request;
-      if (!vfs.isViews(header.slot)) vfs.permissions.check(vfs.node(header.slot, header.ino), header, MAY_READ);
-      reply.opened(0, OPENDIR_FLAGS);
+      const checked = vfs.isViews(header.slot)
+        ? undefined
+        : vfs.permissions.check(vfs.node(header.slot, header.ino), { header, reply }, MAY_READ);
+      return whenDone(checked, () => reply.opened(0, OPENDIR_FLAGS));
     },
     releasedir: (_request, reply) => reply.ok(),
   };
@@ -55,25 +57,32 @@ function list(
   const node = vfs.node(header.slot, header.ino);
   const entriesMax = Math.ceil(request.sizeBytes / (plus ? ENTRY_OUT_BYTES + ENTRY_BYTES_MIN : ENTRY_BYTES_MIN));
   const from = cookie <= DOTS_COOKIE ? 0n : cookie;
-  const context = vfs.context(header);
-  const dots = cookie < DOTS_COOKIE ? parentOf(vfs, node, context) : undefined;
+  const context = vfs.context(header, reply);
+  const askedMs = vfs.askedMs();
+  const parent = cookie < DOTS_COOKIE ? parentOf(vfs, node, context) : undefined;
   const result = vfs.api.execute(
     { op: "readdir", ino: node.ino, cookie: from, entriesMax, plus, at: node.at },
     context,
   );
-  return whenDone(result, (listing) => {
+  const answer = (dots: InodeId | undefined, listing: ReplyMap["readdir"]): void => {
     const buffer = reply.directory(request.sizeBytes);
-    if (dots === undefined || addDots(vfs, buffer, { node, parent: dots, cookie, plus }))
-      addEntries(vfs, buffer, node, listing, plus);
+    if (dots === undefined || addDots(vfs, buffer, { node, parent: dots, cookie, plus })) {
+      const validity = vfs.nameValidity({ slot: node.slot, directory: node.ino }, askedMs);
+      addEntries(vfs, buffer, { node, validity }, listing, plus);
+    }
     reply.directoryDone();
-  });
+  };
+  // Both are under way together.
+  if (parent instanceof Promise) return Promise.all([parent, result]).then(([dots, listing]) => answer(dots, listing));
+  return whenDone(result, (listing) => answer(parent, listing));
 }
 
-function parentOf(vfs: VfsContext, node: Node, context: ReturnType<VfsContext["context"]>): InodeId {
-  const inode = vfs.api.execute({ op: "getattr", ino: node.ino, at: node.at }, context);
-  if (inode instanceof Promise) throw FsError.of("EIO");
-  if (!isDirectory(inode.mode)) throw FsError.of("ENOTDIR");
-  return inode.parent === 0 ? inode.ino : inode.parent;
+function parentOf(vfs: VfsContext, node: Node, context: RequestContext): InodeId | Promise<InodeId> {
+  const found = vfs.api.execute({ op: "getattr", ino: node.ino, at: node.at }, context);
+  return whenDone(found, (inode) => {
+    if (!isDirectory(inode.mode)) throw FsError.of("ENOTDIR");
+    return inode.parent === 0 ? inode.ino : inode.parent;
+  });
 }
 
 type Dots = { readonly node: Node; readonly parent: InodeId; readonly cookie: bigint; readonly plus: boolean };
@@ -95,11 +104,10 @@ function addDots(vfs: VfsContext, buffer: DirectoryBuffer, dots: Dots): boolean 
 function addEntries(
   vfs: VfsContext,
   buffer: DirectoryBuffer,
-  node: Node,
+  { node, validity }: { readonly node: Node; readonly validity: Validity },
   listing: ReplyMap["readdir"],
   plus: boolean,
 ): void {
-  const validity = validityOf(node.slot, vfs.options);
   let full = false;
   for (const entry of listing.entries) {
     const number = vfs.numberOf(entry.ino);

@@ -1,5 +1,5 @@
 import { FsError } from "../../domain/errors.ts";
-import { type InodeId, LIVE, NAME_BYTES_MAX } from "../../domain/ids.ts";
+import { LIVE, NAME_BYTES_MAX } from "../../domain/ids.ts";
 import type { SetAttributes } from "../../domain/metadata-api.ts";
 import type * as attributes from "../fuse/attribute-codec.ts";
 import type * as codec from "../fuse/file-codec.ts";
@@ -7,8 +7,8 @@ import type { PlainRequest } from "../fuse/misc-codec.ts";
 import type { FuseOperations } from "../fuse/operations.ts";
 import type { Reply } from "../fuse/reply.ts";
 import { type VfsContext, whenDone } from "./context.ts";
-import { OPEN_FLAGS } from "./namespace.ts";
-import { attributesOf, validityOf } from "./validity.ts";
+import { openedAs } from "./namespace.ts";
+import { attributesOf } from "./validity.ts";
 import { MAY_EXECUTE, MAY_READ } from "./view-permissions.ts";
 import type { ViewsDirectory } from "./views-directory.ts";
 
@@ -28,8 +28,9 @@ const FMODE_EXEC = 0x20;
  * FUSE_ATOMIC_O_TRUNC is not negotiated.
  */
 export function fileOperations(vfs: VfsContext, views: ViewsDirectory): FuseOperations {
+  const asksOpens = vfs.options.asksOpens || vfs.options.sharedLocks !== undefined;
   return {
-    ...(vfs.options.asksOpens ? { open: (request: codec.OpenRequest, reply: Reply) => open(vfs, request, reply) } : {}),
+    ...(asksOpens ? { open: (request: codec.OpenRequest, reply: Reply) => open(vfs, request, reply) } : {}),
     getattr: (request, reply) => getattr(vfs, views, request, reply),
     statx: (request, reply) => statx(vfs, views, request, reply),
     setattr: (request, reply) => setattr(vfs, request, reply),
@@ -42,19 +43,20 @@ export function fileOperations(vfs: VfsContext, views: ViewsDirectory): FuseOper
     lseek: (request, reply) => lseek(vfs, request, reply),
     copyFileRange: (request, reply) => copyFileRange(vfs, request, reply),
     ioctl: (_request, reply) => reply.error(ENOTTY),
-    // The kernel releases only what CREATE opened; there is nothing to let go of.
+    // The kernel releases only what CREATE or OPEN opened; there is nothing to let go of, but for locks that are kept here (locks.ts).
     release: (_request, reply) => reply.ok(),
   };
 }
 
-function open(vfs: VfsContext, request: codec.OpenRequest, reply: Reply): void {
+function open(vfs: VfsContext, request: codec.OpenRequest, reply: Reply): void | Promise<void> {
   const { header, flags } = request;
   const node = vfs.node(header.slot, header.ino);
-  if (node.slot !== 0) {
-    if ((flags & O_ACCMODE) !== 0) throw FsError.of("EROFS");
-    vfs.permissions.check(node, header, (flags & FMODE_EXEC) !== 0 ? MAY_EXECUTE : MAY_READ);
-  }
-  reply.opened(0, OPEN_FLAGS);
+  if (node.slot !== 0 && (flags & O_ACCMODE) !== 0) throw FsError.of("EROFS");
+  const wanted = (flags & FMODE_EXEC) !== 0 ? MAY_EXECUTE : MAY_READ;
+  return whenDone(vfs.permissions.check(node, { header, reply }, wanted), () => {
+    const opened = openedAs(vfs, header);
+    reply.opened(opened.handle, opened.flags);
+  });
 }
 
 function getattr(
@@ -66,9 +68,10 @@ function getattr(
   const { header } = request;
   if (vfs.isViews(header.slot)) return views.getattr(reply);
   const node = vfs.node(header.slot, header.ino);
-  const result = vfs.api.execute({ op: "getattr", ino: node.ino, at: node.at }, vfs.context(header));
+  const askedMs = vfs.askedMs();
+  const result = vfs.api.execute({ op: "getattr", ino: node.ino, at: node.at }, vfs.context(header, reply));
   return whenDone(result, (inode) =>
-    reply.attributes(attributesOf(inode, vfs.numberOf(inode.ino)), validityOf(header.slot)),
+    reply.attributes(attributesOf(inode, vfs.numberOf(inode.ino)), vfs.validity(header.slot, askedMs, inode.ino)),
   );
 }
 
@@ -81,9 +84,10 @@ function statx(
   const { header } = request;
   if (vfs.isViews(header.slot)) return views.statx(reply);
   const node = vfs.node(header.slot, header.ino);
-  const result = vfs.api.execute({ op: "getattr", ino: node.ino, at: node.at }, vfs.context(header));
+  const askedMs = vfs.askedMs();
+  const result = vfs.api.execute({ op: "getattr", ino: node.ino, at: node.at }, vfs.context(header, reply));
   return whenDone(result, (inode) =>
-    reply.statx(attributesOf(inode, vfs.numberOf(inode.ino)), validityOf(header.slot)),
+    reply.statx(attributesOf(inode, vfs.numberOf(inode.ino)), vfs.validity(header.slot, askedMs, inode.ino)),
   );
 }
 
@@ -98,12 +102,15 @@ function setattr(vfs: VfsContext, request: attributes.SetattrRequest, reply: Rep
   if (request.atime !== undefined) set.atime = request.atime;
   if (request.mtime !== undefined) set.mtime = request.mtime;
   if (request.killPrivileges) set.killPrivileges = true;
-  const result = vfs.api.execute({ op: "setattr", ino, set }, vfs.context(header));
-  return whenDone(result, (inode) => reply.attributes(attributesOf(inode, vfs.numberOf(inode.ino)), validityOf(0)));
+  const askedMs = vfs.askedMs();
+  const result = vfs.api.execute({ op: "setattr", ino, set }, vfs.context(header, reply));
+  return whenDone(result, (inode) =>
+    reply.attributes(attributesOf(inode, vfs.numberOf(inode.ino)), vfs.validity(0, askedMs)),
+  );
 }
 
 function statfs(vfs: VfsContext, request: PlainRequest, reply: Reply): void | Promise<void> {
-  return whenDone(vfs.api.execute({ op: "statfs" }, vfs.context(request.header)), (space) => {
+  return whenDone(vfs.api.execute({ op: "statfs" }, vfs.context(request.header, reply)), (space) => {
     reply.space({ ...space, blocksAvailable: space.blocksFree, nameBytesMax: NAME_BYTES_MAX });
   });
 }
@@ -113,17 +120,20 @@ function read(vfs: VfsContext, request: codec.ReadRequest, reply: Reply): void |
   const node = vfs.node(header.slot, header.ino);
   const result = vfs.api.execute(
     { op: "read", ino: node.ino, offset, length: request.size, at: node.at },
-    vfs.context(header),
+    vfs.context(header, reply),
   );
   return whenDone(result, (pieces) => reply.data(pieces));
 }
 
 function write(vfs: VfsContext, request: codec.WriteRequest, reply: Reply): void | Promise<void> {
-  const { header, data, killPrivileges } = request;
+  const { header, offset, data, killPrivileges } = request;
   const ino = vfs.liveNode(header.slot, header.ino);
-  const offset =
-    isAppend(request) && vfs.options.appends.isDoubtful(ino) ? appendOffset(vfs, ino, request) : request.offset;
-  const result = vfs.api.execute({ op: "write", ino, offset, data, killPrivileges }, vfs.context(header));
+  const { appends } = vfs.options;
+  const append = isAppend(request) && (appends === "any" || appends.isDoubtful(ino));
+  const result = vfs.api.execute(
+    { op: "write", ino, offset, data, killPrivileges, append },
+    vfs.context(header, reply),
+  );
   return whenDone(result, (bytes) => reply.written(bytes));
 }
 
@@ -132,27 +142,17 @@ function isAppend({ flags, fromPageCache }: codec.WriteRequest): boolean {
   return (flags & O_APPEND) !== 0 && (flags & O_DIRECT) === 0 && !fromPageCache;
 }
 
-/** See `Appends`. */
-function appendOffset(vfs: VfsContext, ino: InodeId, request: codec.WriteRequest): bigint {
-  const { appends, misplaced } = vfs.options;
-  const inode = vfs.api.execute({ op: "getattr", ino, at: LIVE }, vfs.context(request.header));
-  if (inode instanceof Promise) throw FsError.of("EIO");
-  const offset = appends.offsetOf(ino, request.offset, inode.size);
-  if (offset !== request.offset) misplaced(ino);
-  return offset;
-}
-
 function fsync(vfs: VfsContext, request: codec.FsyncRequest, reply: Reply): void | Promise<void> {
   const { header } = request;
   if (header.slot !== 0 || vfs.options.at !== LIVE) return reply.ok();
   const { ino } = vfs.node(header.slot, header.ino);
-  return whenDone(vfs.api.execute({ op: "fsync", ino }, vfs.context(header)), () => reply.ok());
+  return whenDone(vfs.api.execute({ op: "fsync", ino }, vfs.context(header, reply)), () => reply.ok());
 }
 
 function fallocate(vfs: VfsContext, request: codec.FallocateRequest, reply: Reply): void | Promise<void> {
   const { header, mode, offset, length } = request;
   const ino = vfs.liveNode(header.slot, header.ino);
-  return whenDone(vfs.api.execute({ op: "fallocate", ino, mode, offset, length }, vfs.context(header)), () =>
+  return whenDone(vfs.api.execute({ op: "fallocate", ino, mode, offset, length }, vfs.context(header, reply)), () =>
     reply.ok(),
   );
 }
@@ -164,7 +164,7 @@ function lseek(vfs: VfsContext, request: codec.LseekRequest, reply: Reply): void
   const kind = whence === SEEK_DATA ? "data" : "hole";
   const result = vfs.api.execute(
     { op: "lseek", ino: node.ino, offset, whence: kind, at: node.at },
-    vfs.context(header),
+    vfs.context(header, reply),
   );
   return whenDone(result, (position) => reply.position(position));
 }
@@ -183,5 +183,5 @@ function copyFileRange(vfs: VfsContext, request: codec.CopyFileRangeRequest, rep
     length,
     sourceAt: source.at,
   } as const;
-  return whenDone(vfs.api.execute(wanted, vfs.context(header)), (bytes) => reply.copied(bytes));
+  return whenDone(vfs.api.execute(wanted, vfs.context(header, reply)), (bytes) => reply.copied(bytes));
 }

@@ -1,22 +1,28 @@
 import { FsError } from "../../domain/errors.ts";
-import type { InodeId } from "../../domain/ids.ts";
 import type { Inode } from "../../domain/inode.ts";
 import type { WriteRequest } from "../../domain/metadata-api.ts";
 import { FOPEN } from "../fuse/file-codec.ts";
+import type { RequestHeader } from "../fuse/frame.ts";
 import type { PlainRequest } from "../fuse/misc-codec.ts";
 import type * as codec from "../fuse/namespace-codec.ts";
 import type { FuseOperations } from "../fuse/operations.ts";
 import type { Reply } from "../fuse/reply.ts";
-import { type VfsContext, VIEWS_NAME, whenDone } from "./context.ts";
-import { attributesOf, NEGATIVE_SEC, validityOf } from "./validity.ts";
+import { type Node, type VfsContext, VIEWS_NAME, whenDone } from "./context.ts";
+import { attributesOf } from "./validity.ts";
 import { MAY_EXECUTE } from "./view-permissions.ts";
 import type { ViewsDirectory } from "./views-directory.ts";
 
 const O_EXCL = 0o200;
 const O_TRUNC = 0o1000;
 
-/** Flags of a file opened by CREATE: what the kernel has in memory is right, and close needs no FLUSH (locks are the kernel's). */
-export const OPEN_FLAGS = FOPEN.KEEP_CACHE | FOPEN.NOFLUSH;
+/**
+ * How a file is opened: what the kernel has in memory is right. Close needs no FLUSH when locks are the kernel's; else it carries an unlock, and the open file gets a number of its own (that of the
+ * request, which is never used again, by no process).
+ */
+export function openedAs({ options }: VfsContext, { unique }: RequestHeader): { handle: number; flags: number } {
+  if (options.sharedLocks === undefined) return { handle: 0, flags: FOPEN.KEEP_CACHE | FOPEN.NOFLUSH };
+  return { handle: unique, flags: FOPEN.KEEP_CACHE };
+}
 
 type MakingRequest = Extract<WriteRequest, { op: "mknod" | "mkdir" | "symlink" }>;
 
@@ -24,8 +30,9 @@ type MakingRequest = Extract<WriteRequest, { op: "mknod" | "mkdir" | "symlink" }
 export function namespaceOperations(vfs: VfsContext, views: ViewsDirectory): FuseOperations {
   const make = (request: { readonly header: codec.LookupRequest["header"] }, wanted: MakingRequest, reply: Reply) => {
     refuseReserved(vfs, request.header, wanted.name);
-    return whenDone<Inode>(vfs.api.execute(wanted, vfs.context(request.header)), (inode) =>
-      reply.entry(inode, validityOf(0)),
+    const askedMs = vfs.askedMs();
+    return whenDone<Inode>(vfs.api.execute(wanted, vfs.context(request.header, reply)), (inode) =>
+      reply.entry(inode, vfs.nameValidity({ slot: 0, directory: wanted.parent, name: wanted.name }, askedMs)),
     );
   };
   const parentOf = (header: codec.LookupRequest["header"]) => vfs.liveNode(header.slot, header.ino);
@@ -46,12 +53,13 @@ export function namespaceOperations(vfs: VfsContext, views: ViewsDirectory): Fus
     create: (request, reply) => create(vfs, request, reply),
     tmpfile: (request, reply) => {
       const { mode, umask } = request;
+      const askedMs = vfs.askedMs();
       const result = vfs.api.execute(
         { op: "tmpfile", parent: parentOf(request.header), mode, umask },
-        vfs.context(request.header),
+        vfs.context(request.header, reply),
       );
       return whenDone(result, (inode) =>
-        reply.created(inode, { validity: validityOf(0), handle: 0, flags: OPEN_FLAGS }),
+        reply.created(inode, { validity: vfs.validity(0, askedMs), ...openedAs(vfs, request.header) }),
       );
     },
     link: (request, reply) => {
@@ -59,21 +67,22 @@ export function namespaceOperations(vfs: VfsContext, views: ViewsDirectory): Fus
       refuseReserved(vfs, request.header, request.name);
       if (request.sourceSlot !== 0) throw FsError.of("EXDEV");
       const ino = vfs.liveNode(request.sourceSlot, request.sourceIno);
-      const result = vfs.api.execute({ op: "link", ino, parent, name: request.name }, vfs.context(request.header));
-      return whenDone(result, (inode) => reply.entry(inode, validityOf(0)));
+      const askedMs = vfs.askedMs();
+      const context = vfs.context(request.header, reply);
+      const result = vfs.api.execute({ op: "link", ino, parent, name: request.name }, context);
+      const about = { slot: 0, directory: parent, name: request.name };
+      return whenDone(result, (inode) => reply.entry(inode, vfs.nameValidity(about, askedMs)));
     },
     unlink: (request, reply) => {
       const parent = parentOf(request.header);
-      return whenDone(vfs.api.execute({ op: "unlink", parent, name: request.name }, vfs.context(request.header)), () =>
-        reply.ok(),
-      );
+      const context = vfs.context(request.header, reply);
+      return whenDone(vfs.api.execute({ op: "unlink", parent, name: request.name }, context), () => reply.ok());
     },
     rmdir: (request, reply) => {
       const parent = parentOf(request.header);
       if (isReserved(vfs, request.header, request.name)) throw FsError.of("EBUSY");
-      return whenDone(vfs.api.execute({ op: "rmdir", parent, name: request.name }, vfs.context(request.header)), () =>
-        reply.ok(),
-      );
+      const context = vfs.context(request.header, reply);
+      return whenDone(vfs.api.execute({ op: "rmdir", parent, name: request.name }, context), () => reply.ok());
     },
     rename: (request, reply) => rename(vfs, request, reply),
     readlink: (request, reply) => readlink(vfs, request, reply),
@@ -88,8 +97,13 @@ function create(vfs: VfsContext, request: codec.CreateRequest, reply: Reply): vo
   const exclusive = (flags & O_EXCL) !== 0;
   const truncate = (flags & O_TRUNC) !== 0;
   const wanted = { op: "create", parent, name, mode, umask, exclusive, truncate } as const;
-  const answer = { validity: validityOf(0), handle: 0, flags: OPEN_FLAGS };
-  return whenDone(vfs.api.execute(wanted, vfs.context(header)), (inode) => reply.created(inode, answer));
+  const askedMs = vfs.askedMs();
+  return whenDone(vfs.api.execute(wanted, vfs.context(header, reply)), (inode) =>
+    reply.created(inode, {
+      validity: vfs.nameValidity({ slot: 0, directory: parent, name }, askedMs),
+      ...openedAs(vfs, header),
+    }),
+  );
 }
 
 function lookup(
@@ -104,31 +118,48 @@ function lookup(
   const node = vfs.node(header.slot, header.ino);
   if (name[0] === 0x2e && (name.length === 1 || (name.length === 2 && name[1] === 0x2e)))
     return lookupDots(vfs, request, reply);
-  vfs.permissions.check(node, header, MAY_EXECUTE);
-  const validity = validityOf(header.slot, vfs.options);
+  const checked = vfs.permissions.check(node, { header, reply }, MAY_EXECUTE);
+  if (checked !== undefined) return checked.then(() => find(vfs, node, request, reply));
+  return find(vfs, node, request, reply);
+}
+
+/** The look-up itself. */
+function find(vfs: VfsContext, node: Node, request: codec.LookupRequest, reply: Reply): void | Promise<void> {
+  const { header, name } = request;
+  const askedMs = vfs.askedMs();
+  const absent = (error: unknown): void => {
+    if (!(error instanceof FsError) || error.code !== "ENOENT") throw error;
+    reply.noEntry(vfs.absentSec(node, name, askedMs));
+  };
+  const present = (inode: Inode): void => {
+    const about = { slot: header.slot, directory: node.ino, name, ino: inode.ino };
+    reply.entry(attributesOf(inode, vfs.numberOf(inode.ino)), vfs.nameValidity(about, askedMs));
+  };
   let result: Inode | Promise<Inode>;
   try {
-    result = vfs.api.execute({ op: "lookup", parent: node.ino, name, at: node.at }, vfs.context(header));
+    result = vfs.api.execute({ op: "lookup", parent: node.ino, name, at: node.at }, vfs.context(header, reply));
   } catch (error) {
-    if (error instanceof FsError && error.code === "ENOENT")
-      return reply.noEntry(Math.min(NEGATIVE_SEC, validity.entrySec));
-    throw error;
+    return absent(error);
   }
-  return whenDone(result, (inode) => reply.entry(attributesOf(inode, vfs.numberOf(inode.ino)), validity));
+  if (result instanceof Promise) return result.then(present, absent);
+  present(result);
 }
 
 /** "." and ".." of a directory that is known by its number only: NFS servers and open_by_handle_at reconnect paths with them (FUSE_EXPORT_SUPPORT). */
 function lookupDots(vfs: VfsContext, request: codec.LookupRequest, reply: Reply): void | Promise<void> {
   const { header } = request;
   const node = vfs.node(header.slot, header.ino);
-  const context = vfs.context(header);
-  const inodeOf = (ino: InodeId) => vfs.api.execute({ op: "getattr", ino, at: node.at, tells: true }, context);
+  const context = vfs.context(header, reply);
+  const askedMs = vfs.askedMs();
+  const dot = request.name.length === 1;
   const itself = vfs.api.execute({ op: "getattr", ino: node.ino, at: node.at }, context);
-  if (itself instanceof Promise) throw FsError.of("EIO");
-  const wanted = request.name.length === 1 || itself.parent === 0 ? itself.ino : itself.parent;
-  return whenDone(inodeOf(wanted), (inode) =>
-    reply.entry(attributesOf(inode, vfs.numberOf(inode.ino)), validityOf(header.slot)),
-  );
+  return whenDone(itself, ({ ino, parent }) => {
+    const wanted = dot || parent === 0 ? ino : parent;
+    const found = vfs.api.execute({ op: "getattr", ino: wanted, at: node.at, tells: true }, context);
+    return whenDone(found, (inode) =>
+      reply.entry(attributesOf(inode, vfs.numberOf(inode.ino)), vfs.validity(header.slot, askedMs, inode.ino)),
+    );
+  });
 }
 
 function rename(vfs: VfsContext, request: codec.RenameRequest, reply: Reply): void | Promise<void> {
@@ -138,14 +169,14 @@ function rename(vfs: VfsContext, request: codec.RenameRequest, reply: Reply): vo
   const newParent = vfs.liveNode(request.newSlot, request.newParentIno);
   if (isReserved(vfs, header, name)) throw FsError.of("EXDEV");
   if (isReserved(vfs, { slot: request.newSlot, ino: request.newParentIno }, newName)) throw FsError.of("EEXIST");
-  const result = vfs.api.execute({ op: "rename", parent, name, newParent, newName, flags }, vfs.context(header));
+  const result = vfs.api.execute({ op: "rename", parent, name, newParent, newName, flags }, vfs.context(header, reply));
   return whenDone(result, () => reply.ok());
 }
 
 function readlink(vfs: VfsContext, request: PlainRequest, reply: Reply): void | Promise<void> {
   const { header } = request;
   const node = vfs.node(header.slot, header.ino);
-  const result = vfs.api.execute({ op: "readlink", ino: node.ino, at: node.at }, vfs.context(header));
+  const result = vfs.api.execute({ op: "readlink", ino: node.ino, at: node.at }, vfs.context(header, reply));
   return whenDone(result, (target) => reply.data(target));
 }
 

@@ -7,15 +7,25 @@ import type { NodeAttributes, Validity } from "../fuse/attribute-codec.ts";
  */
 const LONG_SEC = 86_400;
 
-/** Absent names are kept as long as present ones. */
-export const NEGATIVE_SEC = LONG_SEC;
+/** Absent names are kept as long as present ones where nothing can come to be. For the others see `ABSENT_NAMES_MS`. */
+export const ABSENT_IN_VIEWS_SEC = LONG_SEC;
 
 const LIVE_VALIDITY: Validity = { slot: 0, attributesSec: LONG_SEC, entrySec: LONG_SEC };
 
 /** Validity of a node's answer. A view never changes; but with `asksOpens` each walk into one is checked, so names are asked for again. */
-export function validityOf(slot: number, options: { readonly asksOpens: boolean } = { asksOpens: false }): Validity {
+export function validityOf(slot: number, options: { readonly asksOpens: boolean }): Validity {
   if (slot === 0) return LIVE_VALIDITY;
   return { slot, attributesSec: Number.POSITIVE_INFINITY, entrySec: options.asksOpens ? 0 : Number.POSITIVE_INFINITY };
+}
+
+/** Validity of an answer that is good for `leftMs`. */
+export function leasedValidityOf(
+  slot: number,
+  leftMs: number,
+  { asksOpens }: { readonly asksOpens: boolean },
+): Validity {
+  const leftSec = leftMs > 0 ? leftMs / 1000 : 0;
+  return { slot, attributesSec: leftSec, entrySec: slot !== 0 && asksOpens ? 0 : leftSec };
 }
 
 /**

@@ -3,6 +3,7 @@ import type { FuseOperations } from "../fuse/operations.ts";
 import { VfsContext, type VfsOptions } from "./context.ts";
 import { directoryOperations } from "./directories.ts";
 import { fileOperations } from "./files.ts";
+import { lockOperations } from "./locks.ts";
 import { namespaceOperations } from "./namespace.ts";
 import { ViewsDirectory } from "./views-directory.ts";
 import { xattrOperations } from "./xattrs.ts";
@@ -16,6 +17,7 @@ export function vfsOperations(options: VfsOptions): FuseOperations {
     ...fileOperations(vfs, views),
     ...directoryOperations(vfs, views),
     ...xattrOperations(vfs),
+    ...lockOperations(vfs),
     forget: (forgotten) => {
       for (const { slot, ino, lookups } of forgotten) if (slot === 0 && ino !== 1) vfs.forget(ino as InodeId, lookups);
     },

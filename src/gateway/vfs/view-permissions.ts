@@ -4,7 +4,8 @@ import type { Inode } from "../../domain/inode.ts";
 import type { RequestContext } from "../../domain/metadata-api.ts";
 import { ACL_ACCESS, type AclEntry, decodeAcl, grants } from "../../meta/acl.ts";
 import type { RequestHeader } from "../fuse/frame.ts";
-import type { Node, VfsContext } from "./context.ts";
+import type { Reply } from "../fuse/reply.ts";
+import { type Node, unlessRefused, type VfsContext, whenDone } from "./context.ts";
 
 /** Permissions asked for, as in a mode. */
 export const MAY_READ = 4;
@@ -22,49 +23,61 @@ export class ViewPermissions {
     this.#vfs = vfs;
   }
 
-  /** Throws EACCES when views are off by now, or the caller lacks `wanted` on the file as it is today. Live nodes pass. */
-  check(node: Node, header: RequestHeader, wanted: number): void {
-    const { options, api } = this.#vfs;
-    if (node.slot === 0) return;
+  /**
+   * Throws or rejects with EACCES when views are off by now, or the caller lacks `wanted` on the file as it is today. Live nodes pass. Nothing when it was decided in this turn.
+   */
+  check(
+    node: Node,
+    from: { readonly header: RequestHeader; readonly reply: Reply },
+    wanted: number,
+  ): undefined | Promise<undefined> {
+    const { options } = this.#vfs;
+    if (node.slot === 0) return undefined;
     const views = options.views();
     if (views === "off") throw FsError.of("EACCES");
-    if (!options.asksOpens || header.uid === 0) return;
+    const { header } = from;
+    if (!options.asksOpens || header.uid === 0) return undefined;
     if (views !== "users") throw FsError.of("EACCES");
-    const context = this.#vfs.context(header);
-    const today = this.#today(node, context);
-    if (today === undefined) {
-      const then = now(api.execute({ op: "getattr", ino: node.ino, at: node.at }, context));
-      if (then.uid !== header.uid) throw FsError.of("EACCES");
-      return;
-    }
-    const caller = { uid: header.uid, gids: [header.gid, ...options.groupsOf(header.pid)] };
-    if (!grants(today, this.#listOf(today, context), caller, wanted)) throw FsError.of("EACCES");
+    const context = this.#vfs.context(header, from.reply);
+    return whenDone<Inode | undefined, undefined>(this.#today(node, context), (today) => {
+      if (today === undefined) return this.#wasTheirs(node, { header, context });
+      return whenDone(this.#listOf(today, context), (list) => {
+        const caller = { uid: header.uid, gids: [header.gid, ...options.groupsOf(header.pid)] };
+        if (!grants(today, list, caller, wanted)) throw FsError.of("EACCES");
+        return undefined;
+      });
+    });
+  }
+
+  /** Throws EACCES unless the caller was the owner of a file that is deleted. */
+  #wasTheirs(
+    node: Node,
+    { header, context }: { header: RequestHeader; context: RequestContext },
+  ): undefined | Promise<undefined> {
+    const then = this.#vfs.api.execute({ op: "getattr", ino: node.ino, at: node.at }, context);
+    return whenDone(then, ({ uid }) => {
+      if (uid !== header.uid) throw FsError.of("EACCES");
+      return undefined;
+    });
   }
 
   /** The inode as it is now; undefined when it was deleted. */
-  #today(node: Node, context: RequestContext): Inode | undefined {
-    try {
-      const inode = now(this.#vfs.api.execute({ op: "getattr", ino: node.ino, at: LIVE }, context));
-      return inode.nlink === 0 ? undefined : inode;
-    } catch (error) {
-      if (error instanceof FsError && error.code === "ESTALE") return undefined;
-      throw error;
-    }
+  #today(node: Node, context: RequestContext): Inode | undefined | Promise<Inode | undefined> {
+    const find = (): Inode | Promise<Inode> =>
+      this.#vfs.api.execute({ op: "getattr", ino: node.ino, at: LIVE }, context);
+    return whenDone<Inode | undefined, Inode | undefined>(unlessRefused("ESTALE", find, undefined), (inode) =>
+      inode?.nlink === 0 ? undefined : inode,
+    );
   }
 
-  #listOf(inode: Inode, context: RequestContext): readonly AclEntry[] | undefined {
-    try {
-      const wanted = { op: "getxattr", ino: inode.ino, name: ACL_ACCESS, at: LIVE } as const;
-      return decodeAcl(now(this.#vfs.api.execute(wanted, context)));
-    } catch (error) {
-      if (error instanceof FsError && error.code === "ENODATA") return undefined;
-      throw error;
-    }
+  #listOf(
+    inode: Inode,
+    context: RequestContext,
+  ): readonly AclEntry[] | undefined | Promise<readonly AclEntry[] | undefined> {
+    const wanted = { op: "getxattr", ino: inode.ino, name: ACL_ACCESS, at: LIVE } as const;
+    const find = (): Buffer | Promise<Buffer> => this.#vfs.api.execute(wanted, context);
+    return whenDone(unlessRefused("ENODATA", find, undefined), (value) =>
+      value === undefined ? undefined : decodeAcl(value),
+    );
   }
-}
-
-/** Rows are read in the same turn. */
-function now<T>(result: T | Promise<T>): T {
-  if (result instanceof Promise) throw FsError.of("EIO");
-  return result;
 }

@@ -1,7 +1,7 @@
 import { FsError } from "../../domain/errors.ts";
 import type { FuseOperations } from "../fuse/operations.ts";
 import type { Reply } from "../fuse/reply.ts";
-import { type VfsContext, whenDone } from "./context.ts";
+import { unlessRefused, type VfsContext, whenDone } from "./context.ts";
 import { MAY_READ } from "./view-permissions.ts";
 
 const NUL = Buffer.alloc(1);
@@ -16,34 +16,35 @@ export function xattrOperations(vfs: VfsContext): FuseOperations {
       if (vfs.isViews(header.slot)) throw FsError.of("ENODATA");
       const node = vfs.node(header.slot, header.ino);
       // The other namespaces are guarded by the kernel alone, as everywhere.
-      if (name.subarray(0, USER_PREFIX.length).equals(USER_PREFIX)) vfs.permissions.check(node, header, MAY_READ);
-      const result = vfs.api.execute({ op: "getxattr", ino: node.ino, name, at: node.at }, vfs.context(header));
-      return whenDone(result, (value) => answer(reply, value, sizeBytes));
+      const guarded = name.subarray(0, USER_PREFIX.length).equals(USER_PREFIX);
+      const get = (): void | Promise<void> => {
+        const wanted = { op: "getxattr", ino: node.ino, name, at: node.at } as const;
+        return whenDone(vfs.api.execute(wanted, vfs.context(header, reply)), (value) =>
+          answer(reply, value, sizeBytes),
+        );
+      };
+      return whenDone(guarded ? vfs.permissions.check(node, { header, reply }, MAY_READ) : undefined, get);
     },
     listxattr: (request, reply) => {
       const { header, sizeBytes } = request;
       if (vfs.isViews(header.slot)) return answer(reply, Buffer.alloc(0), sizeBytes);
       const node = vfs.node(header.slot, header.ino);
-      const result = vfs.api.execute({ op: "listxattr", ino: node.ino, at: node.at }, vfs.context(header));
+      const result = vfs.api.execute({ op: "listxattr", ino: node.ino, at: node.at }, vfs.context(header, reply));
       return whenDone(result, (names) => answer(reply, Buffer.concat(names.flatMap((name) => [name, NUL])), sizeBytes));
     },
     setxattr: (request, reply) => {
       const { header, name, value, flags } = request;
       const ino = vfs.liveNode(header.slot, header.ino);
       const wanted = { op: "setxattr", ino, name, value, flags, killSgid: request.killSgid } as const;
-      return whenDone(vfs.api.execute(wanted, vfs.context(header)), () => reply.ok());
+      return whenDone(vfs.api.execute(wanted, vfs.context(header, reply)), () => reply.ok());
     },
     removexattr: (request, reply) => {
       const { header, name } = request;
       const ino = vfs.liveNode(header.slot, header.ino);
-      try {
-        return whenDone(vfs.api.execute({ op: "removexattr", ino, name }, vfs.context(header)), () => reply.ok());
-      } catch (error) {
-        // Linux: taking away an ACL that is not there succeeds (setting an empty one comes here, too).
-        if (!(error instanceof FsError) || error.code !== "ENODATA" || !name.subarray(0, 17).equals(ACL_PREFIX))
-          throw error;
-        reply.ok();
-      }
+      const remove = () => vfs.api.execute({ op: "removexattr", ino, name }, vfs.context(header, reply));
+      // Linux: taking away an ACL that is not there succeeds (setting an empty one comes here, too).
+      const isAcl = name.subarray(0, ACL_PREFIX.length).equals(ACL_PREFIX);
+      return whenDone(isAcl ? unlessRefused("ENODATA", remove, undefined) : remove(), () => reply.ok());
     },
   };
 }

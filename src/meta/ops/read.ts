@@ -1,7 +1,7 @@
 import { FsError } from "../../domain/errors.ts";
 import { type InodeId, LIVE, type Lsn } from "../../domain/ids.ts";
 import { isDirectory, isRegular, isSymlink } from "../../domain/inode.ts";
-import { type ReadRequest, WRITE_BYTES_MAX } from "../../domain/metadata-api.ts";
+import { type MappedPiece, type ReadRequest, WRITE_BYTES_MAX } from "../../domain/metadata-api.ts";
 import { CHUNK_BYTES, chunkOffset } from "../content.ts";
 import { checkName, type EngineCore } from "../core.ts";
 import type { Run } from "../extent-list.ts";
@@ -90,6 +90,25 @@ export function read(
     pieces.push(piece);
   }
   return waits ? Promise.all(pieces) : (pieces as Uint8Array[]);
+}
+
+/**
+ * Where the bytes of a range are: what `read` would read. Throws EAGAIN for a file whose last change is not durable yet: after a power loss its places could come to mean other bytes, and who asks
+ * for places keeps them for ever.
+ */
+export function map(core: EngineCore, request: ReadRequest & { op: "map" }): MappedPiece[] {
+  const { offset, at } = request;
+  const inode = regular(core, request.ino, at);
+  if (offset < 0n || request.length < 0 || request.length > WRITE_BYTES_MAX) throw FsError.of("EINVAL");
+  if (inode.since > core.journal.durableLsn) throw FsError.of("EAGAIN");
+  if (offset >= inode.size || request.length === 0) return [];
+  const left = inode.size - offset;
+  const length = left < BigInt(request.length) ? left : BigInt(request.length);
+  return core.content.runs(inode.contentId, offset, length, at).map(({ offset: start, run }) => {
+    const piece = { offset: start, length: run.length };
+    if (run.segment === 0) return piece;
+    return { ...piece, place: { segment: run.segment, position: run.dataStart + run.skip } };
+  });
 }
 
 function readRun(core: EngineCore, run: Run): Uint8Array | Promise<Uint8Array> {

@@ -43,9 +43,10 @@ function allocatedAfter(inode: InodeRow, size: bigint, length: bigint): bigint {
 }
 
 export function write(core: EngineCore, request: WriteRequest & { op: "write" }, context: RequestContext): number {
-  const { data, offset } = request;
+  const { data } = request;
   const inode = target(core, request.ino);
   const length = BigInt(data.length);
+  const offset = request.append === true ? inode.size : request.offset;
   checkRange(offset, length);
   if (data.length > WRITE_BYTES_MAX) throw FsError.of("EINVAL");
   if (data.length === 0) return 0;
@@ -72,7 +73,8 @@ export function write(core: EngineCore, request: WriteRequest & { op: "write" },
       ? dropPrivileges(tx, written)
       : { ...written, xattrCount: inode.xattrCount + dropCapability(tx, inode) },
   );
-  tx.tellInode(inode.ino, true);
+  // Elsewhere than the asker's kernel thinks: it keeps the bytes in the wrong place.
+  tx.tellInode(inode.ino, true, { ownMount: offset !== request.offset });
   tx.commit(RECORD_OP.WRITE, rangeDetail(inode.ino, offset, length), { data });
   return data.length;
 }

@@ -1,6 +1,7 @@
 import { CONTENT_PIECE_BYTES_MAX } from "../../domain/admin-call.ts";
 import type { DataRange } from "../../domain/admin-reading.ts";
 import type { Lsn } from "../../domain/ids.ts";
+import { isRegular } from "../../domain/inode.ts";
 import { CHUNK_BYTES, chunkOffset } from "../content.ts";
 import type { EngineCore } from "../core.ts";
 import type { Run } from "../extent-list.ts";
@@ -105,6 +106,16 @@ export async function* dataRanges(
   }
   if (last !== undefined) batch.push(last);
   if (batch.length > 0) yield batch;
+}
+
+/** Whether any stored byte of a file as of `at` was erased by order. Costs nothing for an app of which nothing was. */
+export async function isPartlyErased(core: EngineCore, row: InodeRow, at: Lsn, work: Work): Promise<boolean> {
+  if (!core.data.hasErased || !isRegular(row.mode)) return false;
+  for (const runs of chunksOfRuns(core, row, at, { from: 0n, to: row.size })) {
+    if (runs.some(({ run }) => core.data.isErased(run))) return true;
+    if (work.due) await work.pause();
+  }
+  return false;
 }
 
 async function readRun(core: EngineCore, run: Run, skip: number, length: number): Promise<Buffer> {

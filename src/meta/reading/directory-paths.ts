@@ -18,10 +18,13 @@ const DIRECTORIES_CACHED = 16_384;
  */
 export class DirectoryPaths {
   readonly #core: EngineCore;
+  readonly #top: InodeId | undefined;
   readonly #known = new GenerationCache<number, Known>(DIRECTORIES_CACHED);
 
-  constructor(core: EngineCore) {
+  /** `top`: a directory that counts as a root: paths of what was below it are relative to it. */
+  constructor(core: EngineCore, { top }: { readonly top?: InodeId | undefined } = {}) {
     this.#core = core;
+    this.#top = top;
   }
 
   /** The place of the directory `ino` as of `at`; undefined when it was in no tree then. */
@@ -34,7 +37,7 @@ export class DirectoryPaths {
       const inode = this.#core.findInodeAt(next, at);
       if (inode === undefined || chain.length >= DEPTH_MAX) return undefined;
       // A root is one from the beginning to the end.
-      if (inode.parent === next) {
+      if (inode.parent === next || next === this.#top) {
         top = { root: next, path: NO_BYTES, since: 0 as Lsn, until: Number.POSITIVE_INFINITY };
         break;
       }

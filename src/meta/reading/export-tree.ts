@@ -134,7 +134,8 @@ class Tree {
     } catch (error) {
       const damage = toDamage(error, `reading ${pathText(path)}`);
       if (damage.code !== "DATA_DAMAGED") throw damage;
-      this.#log.alarm("a file can't be read back completely", { ino: row.ino, lsn: this.#at, error: damage.message });
+      if (damage.data["erased"] !== true)
+        this.#log.alarm("a file can't be read back completely", { ino: row.ino, lsn: this.#at, error: damage.message });
       yield [{ kind: "end", complete: false, message: damage.message }];
       return;
     }

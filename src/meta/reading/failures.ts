@@ -1,4 +1,4 @@
-import { FsError, TidemarkError } from "../../domain/errors.ts";
+import { ERASED_BY_ORDER, ErasedError, FsError, TidemarkError } from "../../domain/errors.ts";
 
 /** What a failure of the engine means to a caller of the API. `what` says what was being done. */
 export function toTidemarkError(error: unknown, what: string): TidemarkError {
@@ -19,6 +19,9 @@ export function toTidemarkError(error: unknown, what: string): TidemarkError {
 /** What a failure to read stored content means to a caller of the API. */
 export function toDamage(error: unknown, what: string): TidemarkError {
   if (error instanceof TidemarkError) return error;
+  if (error instanceof ErasedError) {
+    return new TidemarkError("DATA_DAMAGED", `${what}: ${ERASED_BY_ORDER}`, { cause: error, data: { erased: true } });
+  }
   if (error instanceof FsError && error.code === "EIO") {
     return new TidemarkError("DATA_DAMAGED", `${what}: stored bytes are missing or do not match their checksum`, {
       cause: error,

@@ -61,6 +61,7 @@ export function logDetails(record: JournalRecord): LogDetail[] {
     case RECORD_OP.RESTORE_BEGIN:
     case RECORD_OP.RESTORE_END:
     case RECORD_OP.SPACE:
+    case RECORD_OP.PURGE:
       return jsonDetails(detail);
     default:
       return [];

@@ -39,6 +39,8 @@ export class LogDescriber {
   /** The record for the log, or undefined when it is not wanted. */
   describe(record: JournalRecord): LogRecord | undefined {
     const { lsn, time, op, actor } = record;
+    // Who locked what is no history: a database does it a thousand times a second.
+    if (op === RECORD_OP.LOCK) return undefined;
     const ino = inodeOf(record);
     const found = this.#wanted(record, ino);
     if (found === undefined) return undefined;

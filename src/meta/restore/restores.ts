@@ -203,7 +203,7 @@ export class Restores implements RestoreApi {
 }
 
 /** Restores whose RESTORE_END is missing, oldest first. */
-function runningRows(app: OpenApp): RestoreRow[] {
+export function runningRows(app: OpenApp): RestoreRow[] {
   const rows: RestoreRow[] = [];
   let searched = 0;
   for (const row of restoreRows(app.core)) {

@@ -1,10 +1,13 @@
 import { OTHER_NAMES_MAX, type PlanAction, type RestoredPart } from "../../domain/admin-restore.ts";
+import { ERASED_BY_ORDER } from "../../domain/errors.ts";
 import type { InodeId } from "../../domain/ids.ts";
 import { type Dentry, isDirectory, S_IFMT } from "../../domain/inode.ts";
 import { attributesOf } from "../reading/attributes.ts";
+import { isPartlyErased } from "../reading/content-stream.ts";
 import { type DirectoryName, directoryNames } from "../reading/directory-names.ts";
 import { DirectoryPaths } from "../reading/directory-paths.ts";
 import { lastState } from "../reading/last-state.ts";
+import { pathText } from "../reading/locate.ts";
 import { joinPath, namesAt } from "../reading/paths.ts";
 import { type RowChange, rowChanges } from "../reading/row-changes.ts";
 import type { Work } from "../reading/work.ts";
@@ -13,6 +16,9 @@ import type { Rules, Side, Step, TargetDirectory, Wanted } from "./step.ts";
 
 /** Files of several names that are remembered as put back or made: 40 bytes each. Beyond, a plan may name a change twice; carrying it out is exact in any case. */
 const LINKED_MAX = 1_000_000;
+
+/** Files told one by one that can't be put back. */
+const LIMITATIONS_MAX = 1000;
 
 /** How often one file was deleted and restored, as far as it is followed. */
 const REBORN_MAX = 64;
@@ -75,6 +81,8 @@ export class TreePlanner {
   ): AsyncGenerator<Step> {
     const live = this.#rules.target.core.findInodeAt(ino, this.#rules.target.at);
     if (live === undefined) return;
+    if (await this.#isErased(source, "directory" in place ? joinPath(place.directory.path, place.name) : NO_BYTES))
+      return;
     const parts = await this.#parts(source, live);
     if (parts.length === 0) return;
     const isNamed = "directory" in place;
@@ -157,6 +165,7 @@ export class TreePlanner {
     name: Buffer,
     source: InodeRow,
   ): Promise<{ readonly step?: Step; readonly made?: TargetDirectory; readonly replaced?: InodeRow }> {
+    if (await this.#isErased(source, joinPath(directory.path, name))) return {};
     const { core, at } = this.#rules.target;
     const existing = directory.before === undefined ? undefined : core.dentry(directory.before, name, at);
     const existingRow = existing === undefined ? undefined : core.findInodeAt(existing.ino, at);
@@ -188,6 +197,16 @@ export class TreePlanner {
     const change = { kind: "put", directory, name, source, wanted, parts, isLinked, ...node } as const;
     const replaced = existingRow !== undefined && isDirectory(existingRow.mode) ? { replaced: existingRow } : {};
     return { ...node, ...replaced, step: { action: describe(kind), change } };
+  }
+
+  /** What was erased by order can't be put back: it is left out, and said. */
+  async #isErased(source: InodeRow, path: Buffer): Promise<boolean> {
+    const { core, at } = this.#rules.source;
+    if (!(await isPartlyErased(core, source, at, this.#work))) return false;
+    const { limitations } = this.#rules;
+    if (limitations.size < LIMITATIONS_MAX)
+      limitations.add(`${pathText(path)} is left out: its content was ${ERASED_BY_ORDER}`);
+    return true;
   }
 
   #isLinked(source: InodeRow): boolean {

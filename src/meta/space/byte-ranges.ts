@@ -28,6 +28,18 @@ export class ByteRanges {
     return this.ranges.reduce((sum, range) => sum + range.to - range.from, 0);
   }
 
+  /** The parts of [from, to) that are not in here, in order. */
+  missing(from: number, to: number): ByteRange[] {
+    const found: ByteRange[] = [];
+    let at = from;
+    for (const range of this.within(from, to)) {
+      if (range.from > at) found.push({ from: at, to: range.from });
+      at = range.to;
+    }
+    if (at < to) found.push({ from: at, to });
+    return found;
+  }
+
   /** The parts of [from, to) that are in here. */
   within(from: number, to: number): ByteRange[] {
     const found: ByteRange[] = [];

@@ -5,6 +5,7 @@ import type { Work } from "../reading/work.ts";
 import { decodeExtents, type Extent } from "../rows.ts";
 import { type AppSpace, pagesOf } from "./app-space.ts";
 import { ByteRanges } from "./byte-ranges.ts";
+import type { SegmentData } from "./segment-data.ts";
 import type { Piece } from "./space-rows.ts";
 
 /** What of a record's data is named. */
@@ -33,6 +34,8 @@ export type SegmentContents = {
 
 /** What the rows for one relocated piece take in a record: a relocation of one piece, a reference. */
 const PIECE_COST_BYTES = 100;
+
+type At = { readonly segment: number; readonly data: SegmentData };
 
 type Names = { readonly named: Map<number, NamedData>; readonly stale: Buffer[] };
 
@@ -102,7 +105,7 @@ export class SegmentReader {
   ): boolean {
     if (at.lsn <= this.#space.floor.floor) return this.#chunkNames(segment, at, named);
     const value = this.#space.app.store.get(chunkKey(TABLE.SLICE, at.content, at.chunk, at.lsn));
-    return value !== undefined && addNamed(segment, decodeExtents(value), named);
+    return value !== undefined && addNamed(this.#at(segment), decodeExtents(value), named);
   }
 
   /** Adds what a chunk's rows up to the floor name of the segment. */
@@ -116,10 +119,14 @@ export class SegmentReader {
     for (const table of [TABLE.SLICE, TABLE.CHECKPOINT]) {
       const lt = chunkKey(table, content, chunk, floor.floor + 1);
       for (const page of pagesOf(app.store, chunkKey(table, content, chunk, 0), lt)) {
-        for (const { value } of page) if (addNamed(segment, decodeExtents(value), named)) any = true;
+        for (const { value } of page) if (addNamed(this.#at(segment), decodeExtents(value), named)) any = true;
       }
     }
     return any;
+  }
+
+  #at(segment: number): At {
+    return { segment, data: this.#space.app.core.data };
   }
 
   async #moved(segment: number, moves: Iterable<{ segment: number; dataStart: number }>): Promise<MovedData[]> {
@@ -145,17 +152,21 @@ export class SegmentReader {
   }
 }
 
-function addNamed(segment: number, extents: readonly Extent[], named: Map<number, NamedData>): boolean {
+/** What was erased by order is named by nobody. */
+function addNamed(at: At, extents: readonly Extent[], named: Map<number, NamedData>): boolean {
+  const { segment, data: all } = at;
   let any = false;
   for (const extent of extents) {
     if (extent.segment !== segment) continue;
+    const parts = all.erased(segment, extent.dataStart).missing(extent.skip, extent.skip + extent.length);
+    if (parts.length === 0) continue;
     any = true;
     let data = named.get(extent.dataStart);
     if (data === undefined) {
       data = { dataLength: extent.dataLength, ranges: new ByteRanges() };
       named.set(extent.dataStart, data);
     }
-    data.ranges.add(extent.skip, extent.skip + extent.length);
+    for (const { from, to } of parts) data.ranges.add(from, to);
   }
   return any;
 }

@@ -1,14 +1,18 @@
-import { FsError } from "../../domain/errors.ts";
+import { ErasedError, FsError } from "../../domain/errors.ts";
 import type { JournalArchive } from "../../journal/archive.ts";
 import type { DataPlace } from "../../journal/data-reader.ts";
 import type { Journal } from "../../journal/journal.ts";
 import { GenerationCache } from "../generation-cache.ts";
-import { numberKey, plainKey, prefixEnd, relocationKey, TABLE } from "../keys.ts";
+import { numberKey, plainKey, prefixEnd, purgedKey, relocationKey, TABLE } from "../keys.ts";
 import type { RowStore } from "../row-store.ts";
-import { decodePieces, decodeUse, type Piece } from "./space-rows.ts";
+import { ByteRanges } from "./byte-ranges.ts";
+import { decodePieces, decodePurged, decodeUse, type Piece } from "./space-rows.ts";
 
 /** Relocations kept decoded, in each of two generations: about 250 bytes each, 2 MiB in all. */
 const RELOCATIONS_CACHED = 4096;
+
+/** What was erased of records' data, kept decoded, in each of two generations: about 250 bytes each. */
+const PURGED_CACHED = 4096;
 
 /** Use rows read in one go. */
 const USE_ROWS = 1000;
@@ -19,6 +23,7 @@ const USE_ROWS = 1000;
  * Invariants
  * D1  A segment in `gone` has a relocation for every byte that any readable moment shows.
  *     Of a segment of the archive any part may have one.
+ *     What was erased by order is not among them: it is refused before anything is read.
  * D2  A segment's file is removed only after it is in `gone` (or nothing names it) and no read of it is under way: `quiet`.
  */
 export class SegmentData {
@@ -26,6 +31,10 @@ export class SegmentData {
   readonly #archive: JournalArchive | undefined;
   readonly #pieces = new GenerationCache<string, readonly Piece[]>(RELOCATIONS_CACHED);
   readonly #gone = new Set<number>();
+  /** Segments, of whatever time and place, of which data were erased by order: reading the others costs no look for that. */
+  readonly #purgedSegments = new Set<number>();
+  readonly #purged = new GenerationCache<string, ByteRanges>(PURGED_CACHED);
+  #moves: Promise<unknown> = Promise.resolve();
   /** Reads under way by segment: those that wait for the disk. */
   readonly #reading = new Map<number, number>();
   #waiters: (() => void)[] = [];
@@ -39,6 +48,7 @@ export class SegmentData {
   /** Reads which segments are gone, once the app is open. */
   load(journal: Journal): void {
     this.#journal = journal;
+    this.#loadPurged();
     const lt = prefixEnd(plainKey(TABLE.SEGMENT_USE));
     for (let from = plainKey(TABLE.SEGMENT_USE); ; ) {
       const rows = this.#store.range({ gte: from, lt, limit: USE_ROWS });
@@ -50,11 +60,61 @@ export class SegmentData {
     }
   }
 
+  /** One look for each segment that has any. */
+  #loadPurged(): void {
+    const lt = prefixEnd(plainKey(TABLE.PURGED));
+    for (let from = plainKey(TABLE.PURGED); ; ) {
+      const row = this.#store.range({ gte: from, lt, limit: 1 })[0];
+      if (row === undefined) return;
+      this.#purgedSegments.add(Number(row.key.readBigUInt64BE(1)));
+      from = prefixEnd(row.key.subarray(0, 9) as Buffer);
+    }
+  }
+
+  /**
+   * Runs what moves or erases data, one after the other: neither plans on what the other is about to change.
+   */
+  moving<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#moves.then(work);
+    this.#moves = done.catch(() => {});
+    return done;
+  }
+
+  /** What was erased by order of the data that begin at `dataStart` of a segment. Not to be changed. */
+  erased(segment: number, dataStart: number): ByteRanges {
+    if (!this.#purgedSegments.has(segment)) return NOTHING_ERASED;
+    const name = `${segment}:${dataStart}`;
+    const known = this.#purged.get(name);
+    if (known !== undefined) return known;
+    const value = this.#store.get(purgedKey(segment, dataStart));
+    const ranges = new ByteRanges();
+    if (value !== undefined) for (const { from, to } of decodePurged(value).ranges) ranges.add(from, to);
+    this.#purged.set(name, ranges);
+    return ranges;
+  }
+
+  /** Whether anything of this app was ever erased by order. */
+  get hasErased(): boolean {
+    return this.#purgedSegments.size > 0;
+  }
+
+  /** Whether any byte of `place` was erased by order. */
+  isErased({ segment, dataStart, skip, length }: DataPlace): boolean {
+    return this.#purgedSegments.has(segment) && this.erased(segment, dataStart).within(skip, skip + length).length > 0;
+  }
+
+  /** Tells that a row of what was erased was just committed. */
+  purged(segment: number, dataStart: number): void {
+    this.#purgedSegments.add(segment);
+    this.#purged.delete(`${segment}:${dataStart}`);
+  }
+
   /**
    * The bytes of `place`, as Journal.readData does it: at once or later, verified; `into` may be used or not. Throws or rejects with EIO, with an alarm in the
-   * log, when they are damaged or missing.
+   * log, when they are damaged or missing; with ErasedError, without one, when any of them was erased by order.
    */
   read(place: DataPlace, into?: Buffer): Buffer | Promise<Buffer> {
+    if (this.isErased(place)) throw new ErasedError();
     if (!this.isGone(place.segment)) return this.#readFile(place, into);
     const parts = this.#partsOf(place).map((part) => this.#readPart(part, into));
     const [only] = parts;
@@ -68,10 +128,13 @@ export class SegmentData {
     return this.#gone.has(segment) || this.#isArchived(segment);
   }
 
-  /** The parts of `place` that are in the archive only, in order. */
+  /** The parts of `place` that are in the archive only, in order; without what was erased. */
   archived(place: DataPlace): DataPlace[] {
     if (!this.#isArchived(place.segment)) return [];
-    return this.#partsOf(place).filter((part) => this.#isArchived(part.segment));
+    const kept = this.erased(place.segment, place.dataStart).missing(place.skip, place.skip + place.length);
+    return kept
+      .flatMap(({ from, to }) => this.#partsOf({ ...place, skip: from, length: to - from }))
+      .filter((part) => this.#isArchived(part.segment));
   }
 
   /** Where the parts of a record's data are that were moved, in order; empty when none was. */
@@ -163,6 +226,8 @@ export class SegmentData {
     return only !== undefined && parts.length === 1 ? [{ ...only, isWhole: true }] : parts;
   }
 }
+
+const NOTHING_ERASED = new ByteRanges();
 
 type Part = DataPlace & { readonly isWhole: boolean };
 

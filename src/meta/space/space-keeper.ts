@@ -148,13 +148,17 @@ export class SpaceKeeper {
   }
 
   /** One run, to its end: until everything is within its bounds or nothing more can be gained. Throws FsError, TidemarkError, KvError. */
-  async runOnce(): Promise<void> {
-    await this.#running?.catch(() => {});
-    this.#running = this.#run().finally(() => {
-      this.#running = undefined;
-      this.#wake();
-    });
-    await this.#running;
+  runOnce(): Promise<void> {
+    // Noted in this turn: two at a time would be at the same segments.
+    const before = this.#running?.catch(() => {}) ?? Promise.resolve();
+    const running = before
+      .then(() => this.#run())
+      .finally(() => {
+        if (this.#running === running) this.#running = undefined;
+        this.#wake();
+      });
+    this.#running = running;
+    return running;
   }
 
   /** A policy of retention was changed: it is applied now. */
@@ -306,8 +310,10 @@ export class SpaceKeeper {
     if (space.floor.floor === 0) return;
     const removable = app.journal.segments().filter(({ segment }) => isRemovable(space, segment));
     const cleaner = this.#cleaner(space, work);
-    for (const { segment, lastLsn } of removable) await cleaner.finish(segment, lastLsn);
-    if (!space.isSwept) await cleaner.forgetUnused();
+    await app.core.data.moving(async () => {
+      for (const { segment, lastLsn } of removable) await cleaner.finish(segment, lastLsn);
+      if (!space.isSwept) await cleaner.forgetUnused();
+    });
     space.isSwept = true;
     app.core.moments.refresh();
     await releasePins(space, work);
@@ -327,8 +333,14 @@ export class SpaceKeeper {
     this.#options.onStep?.("collected");
   }
 
-  async #clean(space: AppSpace, action: Action & { do: "clean" }, work: Work): Promise<void> {
+  #clean(space: AppSpace, action: Action & { do: "clean" }, work: Work): Promise<void> {
+    return space.app.core.data.moving(() => this.#cleanAlone(space, action, work));
+  }
+
+  async #cleanAlone(space: AppSpace, action: Action & { do: "clean" }, work: Work): Promise<void> {
+    work.check();
     const { segment, lastLsn, gainRatioMin } = action;
+    if (space.app.core.data.isGone(segment)) return;
     const contents = await this.#readable(space, () => new SegmentReader(space, work).read(segment, lastLsn));
     if (contents === undefined) return;
     const { liveBytes, costBytes } = contents;

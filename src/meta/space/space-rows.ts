@@ -95,6 +95,28 @@ export function decodePieces(value: Buffer): Piece[] {
   return pieces;
 }
 
+/** What of a record's data was erased by order, and by which record. */
+export type PurgedRow = {
+  readonly dataLength: number;
+  readonly lsn: Lsn;
+  /** In order, apart from each other. */
+  readonly ranges: readonly { readonly from: number; readonly to: number }[];
+};
+
+export function encodePurged({ dataLength, lsn, ranges }: PurgedRow): Buffer {
+  const writer = new ByteWriter(16 + ranges.length * 8).u32(dataLength).u64(lsn).u32(ranges.length);
+  for (const { from, to } of ranges) writer.u32(from).u32(to);
+  return writer.finish();
+}
+
+export function decodePurged(value: Buffer): PurgedRow {
+  const reader = new ByteReader(value);
+  const dataLength = reader.u32();
+  const lsn = reader.u64() as Lsn;
+  const ranges = Array.from({ length: reader.u32() }, () => ({ from: reader.u32(), to: reader.u32() }));
+  return { dataLength, lsn, ranges };
+}
+
 /**
  * `kept`: its data are read from it. `damaged`: cleaning found bytes in use that can't be read, so it stays. `gone`: what of it is in use was relocated, reading goes there.
  * `dead`: nothing of it is in use. The files of the last two are removed, or about to be.

@@ -1,5 +1,5 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { AppInfo, MountInfo, MountRequest, ShareInfo, SnapshotInfo } from "../../domain/admin-catalogue.ts";
+import type { AppInfo, LocksOption, MountInfo, MountRequest, ShareInfo, SnapshotInfo } from "../../domain/admin-catalogue.ts";
 import type { MountId } from "../../domain/ids.ts";
 import * as pb from "../gen/tidemark/v1/catalogue_pb.ts";
 import {
@@ -86,7 +86,8 @@ export function toSnapshot(snapshot: SnapshotInfo): MessageInitShape<typeof pb.S
 }
 
 export function fromMount(message: pb.MountInfo | undefined): MountInfo {
-  const { id, share, app, target, at, readOnly, persist, state, message: words, since } = need(message, "mount");
+  const { id, share, app, target, at, readOnly, persist, state, message: words, node, tokenId, since } = need(message, "mount");
+  const locks: LocksOption = message?.sharedLocks === true ? "shared" : "kernel";
   return defined({
     id: id as MountId,
     share: { ...fromShareName(share), app: fromAppName(app) },
@@ -94,6 +95,9 @@ export function fromMount(message: pb.MountInfo | undefined): MountInfo {
     at: maybe(at, fromResolvedMoment),
     readOnly,
     persist,
+    locks,
+    tokenId,
+    node,
     state: mountStates.from(state),
     message: words,
     since: fromTime(since, "since"),
@@ -101,9 +105,10 @@ export function fromMount(message: pb.MountInfo | undefined): MountInfo {
 }
 
 export function toMount(mount: MountInfo): MessageInitShape<typeof pb.MountInfoSchema> {
-  const { share, at, state, since, ...same } = mount;
+  const { share, at, state, since, locks, ...same } = mount;
   return {
     ...same,
+    sharedLocks: locks === "shared",
     share: { id: share.id, name: share.name },
     app: share.app,
     at: maybe(at, toResolvedMoment),
@@ -113,8 +118,9 @@ export function toMount(mount: MountInfo): MessageInitShape<typeof pb.MountInfoS
 }
 
 export function fromMountRequest(message: pb.MountRequest): MountRequest {
-  const { app, share, target, at, readOnly, persist, allowSuid, allowDevices } = message;
-  return {
+  const { app, share, target, at, readOnly, persist, allowSuid, allowDevices, token } = message;
+  const locks: LocksOption = message.sharedLocks ? "shared" : "kernel";
+  return defined({
     app: fromAppRef(app),
     share: fromShareRef(share),
     target,
@@ -123,9 +129,12 @@ export function fromMountRequest(message: pb.MountRequest): MountRequest {
     persist,
     allowSuid,
     allowDevices,
-  };
+    locks,
+    token,
+  });
 }
 
 export function toMountRequest(request: MountRequest): MessageInitShape<typeof pb.MountRequestSchema> {
-  return { ...request, at: toMoment(request.at) };
+  const { locks, ...same } = request;
+  return { ...same, at: toMoment(request.at), sharedLocks: locks === "shared" };
 }

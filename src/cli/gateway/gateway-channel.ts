@@ -1,0 +1,53 @@
+import type { Clock } from "../../base/clock.ts";
+import type { Log } from "../../base/log.ts";
+import type { Timers } from "../../base/timers.ts";
+import { type SessionStreams, sessionStreams } from "../../rpc/session/session-streams.ts";
+import { clientCredentials, type NetworkCredentials, openChannel } from "../../rpc/tls/credentials.ts";
+import type { GatewayMount, GatewayTls } from "./mount-state.ts";
+
+/** How often the certificate is read again: it is renewed long before it expires. */
+const CREDENTIALS_MS = 60_000;
+
+/** Streams to the service of a mount, with the machine's certificate as it is now. Throws TidemarkError when that can't be read. */
+export async function openStreams(
+  { service, tls }: Pick<GatewayMount, "service" | "tls">,
+  { clock, timers, log }: { readonly clock: Clock; readonly timers: Timers; readonly log: Log },
+): Promise<SessionStreams> {
+  const read = (): Promise<NetworkCredentials> => clientCredentials(sourceOf(tls), { now: clock.now() });
+  let credentials = await read();
+  // An address that is none, or plaintext off loopback, is refused here.
+  openChannel({ address: service, credentials }).close();
+  const streams = sessionStreams(() => openChannel({ address: service, credentials }), service);
+  let stop = (): void => {};
+  const readAgain = (): void => {
+    stop = timers.after(CREDENTIALS_MS, () => {
+      read().then(
+        (latest) => {
+          credentials = latest;
+        },
+        (error: unknown) =>
+          log.warn("the machine's certificate can't be read: going on with the one before", { error }),
+      );
+      readAgain();
+    });
+  };
+  if (tls.kind !== "plaintext") readAgain();
+  return {
+    ...streams,
+    close: () => {
+      stop();
+      streams.close();
+    },
+  };
+}
+
+function sourceOf(tls: GatewayTls): Parameters<typeof clientCredentials>[0] {
+  switch (tls.kind) {
+    case "plaintext":
+      return "plaintext";
+    case "node":
+      return { nodeFolder: tls.nodeFolder };
+    case "files":
+      return { certFile: tls.certFile, keyFile: tls.keyFile, caFile: tls.caFile };
+  }
+}

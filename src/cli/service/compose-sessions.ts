@@ -1,0 +1,70 @@
+import { randomBytes } from "node:crypto";
+import type { Clock } from "../../base/clock.ts";
+import type { Log } from "../../base/log.ts";
+import type { Timers } from "../../base/timers.ts";
+import type { Audit } from "../../meta/audit.ts";
+import { recentNews } from "../../meta/news.ts";
+import type { MetadataService } from "../../meta/service.ts";
+import type { Tokens } from "../../meta/tokens/tokens.ts";
+import type { NetworkServer } from "../../rpc/network-server.ts";
+import { peerOf } from "../../rpc/peer.ts";
+import { SessionServer } from "../../rpc/session/session-server.ts";
+import { Sessions } from "./sessions.ts";
+
+export type ComposeSessionsParts = {
+  readonly service: MetadataService;
+  readonly tokens: Tokens;
+  readonly audit: Audit;
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly log: Log;
+  readonly leaseMs: number;
+};
+
+/** How long a gateway may answer from what it was told: what a partition delays changes by, on other nodes, and how often an idle file is asked about again. */
+export const LEASE_MS_DEFAULT = 10_000;
+
+/** The sessions of a service. */
+export type ComposedSessions = {
+  readonly sessions: Sessions;
+  /** Takes over the sessions of the process before; before the mounts are gone on with. */
+  start(): void;
+  /** Gateways come through this door from now on. What its predecessor may not have told them is told again. */
+  serve(server: NetworkServer | undefined): Promise<void>;
+  stop(): void;
+};
+
+/** Makes what holds the sessions of gateways on other nodes. */
+export function composeSessions(parts: ComposeSessionsParts): ComposedSessions {
+  const { service, clock, timers, log } = parts;
+  const newSessionId = (): string => randomBytes(32).toString("hex");
+  const sessions = new Sessions({ ...parts, nodes: service.nodes, newSessionId });
+  const server = new SessionServer({ host: sessions, peerOf, clock, timers, log });
+  return {
+    sessions,
+    start: () => sessions.start(),
+    serve: async (network) => {
+      for (const session of sessions.expected()) server.expect(session);
+      network?.add(server.definition, server.implementation);
+      // Before anybody comes: a change that is asked for again is answered when others know of it.
+      await catchUp(service, sessions, log);
+    },
+    stop: () => {
+      server.close();
+      sessions.close();
+    },
+  };
+}
+
+/** Tells gateways what the process before may not have told them any more. */
+async function catchUp(service: MetadataService, sessions: Sessions, log: Log): Promise<void> {
+  for (const app of service.openApps()) {
+    const mounts = sessions.expected().filter(({ row }) => row.appId === app.id && row.at === undefined);
+    if (mounts.length === 0) continue;
+    try {
+      for await (const news of recentNews(app)) for (const { row } of mounts) app.coherent.tellAgain(row.id, news);
+    } catch (error) {
+      log.error("gateways may not have heard of the last changes before the restart", { appId: app.id, error });
+    }
+  }
+}

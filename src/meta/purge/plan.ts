@@ -1,0 +1,113 @@
+import type { SnapshotInfo } from "../../domain/admin-catalogue.ts";
+import { PURGE_NAMED_MAX, type PurgeFile } from "../../domain/admin-purge.ts";
+import type { ContentId, InodeId, Lsn } from "../../domain/ids.ts";
+import type { EngineCore } from "../core.ts";
+import type { OpenApp } from "../open-app.ts";
+import { DirectoryPaths } from "../reading/directory-paths.ts";
+import { sharesByRoot } from "../reading/find-share.ts";
+import { lastState } from "../reading/last-state.ts";
+import { joinPath, type NameThen, namesAt } from "../reading/paths.ts";
+import { snapshots } from "../reading/snapshot-rows.ts";
+import type { Work } from "../reading/work.ts";
+import { concernedFiles, holdsAt, type Span } from "./concerned-files.ts";
+import type { ErasedBytes } from "./erased-bytes.ts";
+import { bytesOf, copiesOf, ownersOf, sharersOf, statesOf } from "./find-bytes.ts";
+
+/** Everything an order is about, as it was while it was looked for. */
+export type Concerned = {
+  readonly files: ReadonlyMap<InodeId, readonly Span[]>;
+  readonly contents: ReadonlySet<ContentId>;
+  readonly stateCount: number;
+  /** In records' own data. */
+  readonly bytes: ErasedBytes;
+  /** In copies of them. */
+  readonly copies: ErasedBytes;
+  /** Other files that share bytes, and how many. */
+  readonly sharers: ReadonlyMap<InodeId, number>;
+  /** When each file was last changed: who has another now was written to since. */
+  readonly since: ReadonlyMap<InodeId, Lsn>;
+};
+
+/** Finds out what an order is about. Nothing is changed. Throws FAILED_PRECONDITION when it is too much for one, DATA_DAMAGED, CANCELLED. */
+export async function findConcerned(
+  app: OpenApp,
+  place: { readonly root: InodeId; readonly names: readonly Buffer[] },
+  work: Work,
+): Promise<Concerned> {
+  const files = await concernedFiles(app.core, place, work);
+  const since = sinceOf(app, files.keys());
+  const { contents, stateCount } = await statesOf(app, files.keys(), work);
+  const bytes = await bytesOf(app, { files, contents }, work);
+  const copies = await copiesOf(app, bytes, work);
+  const sharing = await sharersOf(app, { bytes, contents }, work);
+  const sharers = sharing.size === 0 ? new Map<InodeId, number>() : await ownersOf(app, sharing, work);
+  return { files, contents, stateCount, bytes, copies, sharers, since };
+}
+
+/** The record that made the state each of the files has now; none for those that are gone. */
+export function sinceOf({ core }: OpenApp, files: Iterable<InodeId>): Map<InodeId, Lsn> {
+  const since = new Map<InodeId, Lsn>();
+  for (const ino of files) {
+    const row = core.findInodeNow(ino);
+    if (row !== undefined) since.set(ino, row.since);
+  }
+  return since;
+}
+
+/** The names that files have now. */
+export function* liveNames(
+  { core }: OpenApp,
+  files: Iterable<InodeId>,
+): Generator<NameThen & { readonly ino: InodeId }> {
+  for (const ino of files) {
+    if (core.findInodeNow(ino) === undefined) continue;
+    for (const name of namesAt(core, ino, core.lastLsn, NAMES_MAX))
+      if (name.until === undefined) yield { ...name, ino };
+  }
+}
+
+/** Names of one file: its hard links. */
+const NAMES_MAX = 65_536;
+
+/** Snapshots in which any of the files is. */
+export function snapshotsOf(app: OpenApp, files: ReadonlyMap<InodeId, readonly Span[]>): SnapshotInfo[] {
+  const all = [...snapshots(app.core)];
+  return all.filter(({ lsn }) => {
+    for (const spans of files.values()) if (holdsAt(spans, lsn)) return true;
+    return false;
+  });
+}
+
+/** The first files of `inodes` by their paths of now, or the last ones they had, with the share in front. */
+export function named<T extends { readonly ino: InodeId }>(app: OpenApp, inodes: Iterable<T>): (T & PurgeFile)[] {
+  const paths = new Paths(app.core);
+  const found: (T & PurgeFile)[] = [];
+  for (const each of inodes) {
+    if (found.length === PURGE_NAMED_MAX) break;
+    found.push({ ...each, path: paths.of(each.ino) });
+  }
+  return found;
+}
+
+class Paths {
+  readonly #core: EngineCore;
+  readonly #directories: DirectoryPaths;
+  readonly #shares: ReturnType<typeof sharesByRoot>;
+
+  constructor(core: EngineCore) {
+    this.#core = core;
+    this.#directories = new DirectoryPaths(core);
+    this.#shares = sharesByRoot(core);
+  }
+
+  of(ino: InodeId): Buffer {
+    const core = this.#core;
+    const state = lastState(core, ino, core.lastLsn);
+    const at = core.findInodeNow(ino) !== undefined || state === undefined ? core.lastLsn : state.since;
+    const name = namesAt(core, ino, at, 1)[0];
+    const place = name === undefined ? undefined : this.#directories.of(name.parent, at);
+    if (name === undefined || place === undefined) return Buffer.from(`inode ${ino}`);
+    const share = this.#shares.get(place.root)?.name ?? "";
+    return joinPath(Buffer.from(share), joinPath(place.path, name.name));
+  }
+}

@@ -1,0 +1,430 @@
+import type { JWTPayload } from "jose";
+import { type Clock, compareTimestamps } from "../../base/clock.ts";
+import type { Log } from "../../base/log.ts";
+import type { Timers } from "../../base/timers.ts";
+import { TidemarkError } from "../../domain/errors.ts";
+import type { AppId, InodeId, ShareId } from "../../domain/ids.ts";
+import type { RequestContext } from "../../domain/metadata-api.ts";
+import { RECORD_OP } from "../../domain/record-op.ts";
+import type { Peer } from "../../domain/session-api.ts";
+import { TOKEN_AUDIENCE, type TokenId, type TokenRights, type TokenState } from "../../domain/token.ts";
+import type { Audit } from "../audit.ts";
+import type { EngineCore } from "../core.ts";
+import { SERVICE_CONTEXT } from "../open-app.ts";
+import { encodeJson } from "../rows.ts";
+import { expiredAt, TokenGrant } from "./token-grant.ts";
+import { refusal, signToken, verifyToken } from "./token-jws.ts";
+import { TokenKeys } from "./token-keys.ts";
+import {
+  appEpochKey,
+  type EpochRow,
+  globalEpochKey,
+  loadTokens,
+  type TokenClaims,
+  type TokenRow,
+  tokenKey,
+} from "./token-rows.ts";
+
+/** Tokens that are known at a time: each is about 1 KB of memory. */
+const TOKENS_MAX = 100_000;
+
+/** How long a token is listed after it has expired, so that one can see what there was; the audit log has it for ever. */
+const KEPT_AFTER_EXPIRY_SEC = 7 * 86_400;
+
+/** Expired tokens forgotten with each new one: more than come, so that their number falls. */
+const FORGOTTEN_AT_A_TIME = 8;
+
+/** How often open grants are looked at, whether their token has expired: what asks for nothing is told within this. */
+const SWEEP_MS = 1_000;
+
+/** What a token is exchanged for, and by whom. */
+export type Exchange = {
+  readonly appId: AppId;
+  readonly shareId: ShareId;
+  /** The root of the share. */
+  readonly shareRoot: InodeId;
+  readonly peer: Peer;
+};
+
+export type TokensParts = {
+  /** The core of the system app. */
+  readonly core: EngineCore;
+  readonly dataFolder: string;
+  /** The id of the data folder: who issues. */
+  readonly serviceId: string;
+  readonly newId: () => string;
+  readonly audit: Audit;
+  readonly clock: Clock;
+  readonly timers: Timers;
+  readonly log: Log;
+};
+
+/**
+ * The tokens of a service: made, verified once for each session, taken back.
+ *
+ * T1  A token is good only if this service signed it, its row says the same, and it is neither expired nor revoked. Whatever can't be decided is refused.
+ * T2  Revoking ends every grant of what is revoked in the turn of its record: a request that comes after it is refused.
+ */
+export class Tokens {
+  readonly #parts: TokensParts;
+  readonly #keys: TokenKeys;
+  readonly #tokens: Map<TokenId, TokenRow>;
+  readonly #appEpochs: Map<AppId, EpochRow>;
+  #globalEpoch: EpochRow | undefined;
+  readonly #grants = new Set<TokenGrant>();
+  readonly #listeners = new Set<(grants: readonly TokenGrant[], reason: string) => void>();
+  #stopSweep: () => void;
+
+  private constructor(parts: TokensParts, keys: TokenKeys) {
+    this.#parts = parts;
+    this.#keys = keys;
+    const { tokens, appEpochs, globalEpoch } = loadTokens(parts.core);
+    this.#tokens = tokens;
+    this.#appEpochs = appEpochs;
+    this.#globalEpoch = globalEpoch;
+    this.#stopSweep = parts.timers.after(SWEEP_MS, () => this.#sweep());
+  }
+
+  static async open(parts: TokensParts): Promise<Tokens> {
+    return new Tokens(parts, await TokenKeys.open(parts));
+  }
+
+  close(): void {
+    this.#stopSweep();
+  }
+
+  /** Makes a token of these rights, which the caller has checked. Durable when it resolves. Throws FAILED_PRECONDITION when there are too many. */
+  async create(
+    rights: TokenRights,
+    { lifetimeMs, context = SERVICE_CONTEXT }: { readonly lifetimeMs: number; readonly context?: RequestContext },
+  ): Promise<{ readonly token: string; readonly row: TokenRow }> {
+    const { core, serviceId, newId, clock } = this.#parts;
+    const key = await this.#keys.signing();
+    this.#forgetExpired(context);
+    const now = clock.now();
+    const { appId, shareId, root, ops, identity, node, certificateThumbprint } = rights;
+    const claims: TokenClaims = {
+      iss: serviceId,
+      aud: TOKEN_AUDIENCE,
+      jti: newId() as TokenId,
+      iat: now.sec,
+      nbf: now.sec,
+      exp: Math.ceil(now.sec + now.nsec / 1e9 + lifetimeMs / 1000),
+      app: appId,
+      ...(shareId === undefined ? {} : { shr: shareId }),
+      ...(root === undefined ? {} : { root }),
+      ops,
+      idm: identity,
+      ep: this.#epochOf(appId),
+      gep: this.#globalEpoch?.epoch ?? 0,
+      ...(node === undefined ? {} : { node }),
+      ...(certificateThumbprint === undefined ? {} : { cnf: { "x5t#S256": certificateThumbprint } }),
+    };
+    const row: TokenRow = { claims, keyId: key.id, issuedAt: now };
+    const token = await signToken(claims, key);
+    this.#put(row, context);
+    await core.journal.sync(core.lastLsn);
+    return { token, row };
+  }
+
+  /**
+   * Verifies a token for a session or mount of a share. Throws PERMISSION_DENIED, which says why, and is in the audit log. The grant is to be released when the session ends.
+   */
+  async exchange(token: string, exchange: Exchange): Promise<TokenGrant> {
+    try {
+      const { row } = await this.#verify(token);
+      return this.#grant(row, exchange);
+    } catch (error) {
+      if (error instanceof TidemarkError) this.#refused(error, exchange);
+      throw error;
+    }
+  }
+
+  /** Goes on with a session or mount that was granted before, in this process or one before it, by the token's id. Throws as `exchange`. */
+  resume(id: TokenId, exchange: Exchange): TokenGrant {
+    try {
+      return this.#grant(this.#known(id), exchange);
+    } catch (error) {
+      if (error instanceof TidemarkError) this.#refused(error, exchange);
+      throw error;
+    }
+  }
+
+  /** As `resume`, for a mount that lives on whatever became of its token: then under a grant that has ended, and allows nothing. */
+  goOn(id: TokenId, exchange: Exchange): TokenGrant {
+    try {
+      return this.resume(id, exchange);
+    } catch (error) {
+      if (!(error instanceof TidemarkError)) throw error;
+      const { appId, shareId, shareRoot } = exchange;
+      const claims = this.#tokens.get(id)?.claims;
+      const grant = new TokenGrant({
+        ...{ id, keyId: "", appId, shareId, root: claims?.root ?? shareRoot, wholeShare: claims?.root === undefined },
+        ops: claims?.ops ?? [],
+        identity: claims?.idm ?? { kind: "claimed", squashRoot: true },
+        expiresAtSec: 0,
+        clock: this.#parts.clock,
+        onRelease: () => {},
+      });
+      grant.end(String(error.data["reason"] ?? error.message));
+      return grant;
+    }
+  }
+
+  /** What a token is that this service made, good or not. Throws PERMISSION_DENIED. */
+  async inspect(token: string): Promise<TokenRow> {
+    return (await this.#verify(token, { acceptExpired: true })).row;
+  }
+
+  /** Tokens that are known, newest first. */
+  list(): TokenRow[] {
+    return [...this.#tokens.values()].sort((left, right) => compareTimestamps(right.issuedAt, left.issuedAt));
+  }
+
+  stateOf({ claims, keyId, revokedAt }: TokenRow): TokenState {
+    if (
+      revokedAt !== undefined ||
+      claims.ep < this.#epochOf(claims.app) ||
+      claims.gep < (this.#globalEpoch?.epoch ?? 0)
+    )
+      return "revoked";
+    if (this.#keys.find(keyId)?.row.revokedAt !== undefined) return "key-revoked";
+    return claims.exp <= this.#parts.clock.now().sec ? "expired" : "valid";
+  }
+
+  /** Open sessions and mounts of a token. */
+  sessionCount(id: TokenId): number {
+    let count = 0;
+    for (const grant of this.#grants) if (grant.id === id) count++;
+    return count;
+  }
+
+  /** Calls `listener` when grants were ended by revocation or have expired. Answers how to stop. */
+  onRevoked(listener: (grants: readonly TokenGrant[], reason: string) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Takes one token back. The record is durable when it resolves, its effect is there at once. */
+  async revoke(row: TokenRow, context: RequestContext): Promise<Revoked> {
+    const revoked = this.stateOf(row) === "valid" ? 1 : 0;
+    const { jti } = row.claims;
+    if (row.revokedAt === undefined) this.#put({ ...row, revokedAt: this.#parts.clock.now() }, context);
+    return this.#ended({ revoked, reason: "it was revoked", matches: (grant) => grant.id === jti });
+  }
+
+  /** Takes all tokens of an app back that there are now. */
+  async revokeApp(appId: AppId, context: RequestContext): Promise<Revoked> {
+    const revoked = this.#countValid((row) => row.claims.app === appId);
+    const row = { epoch: this.#epochOf(appId) + 1, since: this.#parts.clock.now() };
+    this.#putEpoch(appEpochKey(appId), { app: appId, ...row }, context);
+    this.#appEpochs.set(appId, row);
+    return this.#ended({
+      revoked,
+      reason: "all tokens of its app were revoked",
+      matches: (grant) => grant.appId === appId,
+    });
+  }
+
+  /** Takes all tokens back that there are now. */
+  async revokeAll(context: RequestContext): Promise<Revoked> {
+    const revoked = this.#countValid(() => true);
+    const row = { epoch: (this.#globalEpoch?.epoch ?? 0) + 1, since: this.#parts.clock.now() };
+    this.#putEpoch(globalEpochKey(), row, context);
+    this.#globalEpoch = row;
+    return this.#ended({ revoked, reason: "all tokens were revoked", matches: () => true });
+  }
+
+  /** See `TokenKeys.rotate`. */
+  async rotateKeys(
+    options: { readonly revokeOld: boolean },
+    context: RequestContext,
+  ): Promise<Revoked & { readonly keyId: string }> {
+    const valid = this.list().filter((row) => this.stateOf(row) === "valid");
+    const rotated = this.#keys.rotate(options, context);
+    // What was to be revoked ends even if a new key can't be made.
+    const { id, revoked } = await rotated.catch(async (error: unknown) => {
+      await this.#endKeys(valid.map((row) => row.keyId));
+      throw error;
+    });
+    const count = valid.filter((row) => revoked.includes(row.keyId)).length;
+    const { ended } = await this.#endKeys(revoked);
+    return { keyId: id, revoked: count, ended };
+  }
+
+  #endKeys(keyIds: readonly string[]): Promise<Revoked> {
+    const gone = new Set(keyIds.filter((id) => this.#keys.find(id)?.row.revokedAt !== undefined));
+    return this.#ended({
+      revoked: 0,
+      reason: "the key that signed it was revoked",
+      matches: (grant) => gone.has(grant.keyId),
+    });
+  }
+
+  async #verify(token: string, options: { readonly acceptExpired?: boolean } = {}): Promise<{ row: TokenRow }> {
+    const { serviceId, clock } = this.#parts;
+    const { payload, keyId } = await verifyToken(token, {
+      issuer: serviceId,
+      find: (id) => this.#keys.find(id),
+      nowSec: clock.now().sec,
+      ...options,
+    });
+    const row = this.#known(String(payload.jti) as TokenId);
+    if (row.keyId !== keyId || !isSame(payload, row.claims)) throw refusal("it is not what this service issued");
+    return { row };
+  }
+
+  #known(id: TokenId): TokenRow {
+    const row = this.#tokens.get(id);
+    if (row === undefined)
+      throw refusal(
+        "this service does not know it: it expired long ago, or was made by a service that is not this one",
+      );
+    return row;
+  }
+
+  #grant(row: TokenRow, { appId, shareId, shareRoot, peer }: Exchange): TokenGrant {
+    const { claims, keyId } = row;
+    const why = this.#whyNot(row) ?? whyNotThere(claims, { appId, shareId }) ?? whyNotBy(claims, peer);
+    if (why !== undefined) throw refusal(why);
+    const grant = new TokenGrant({
+      id: claims.jti,
+      keyId,
+      appId,
+      shareId,
+      root: claims.root ?? shareRoot,
+      wholeShare: claims.root === undefined || claims.root === shareRoot,
+      ops: claims.ops,
+      identity: claims.idm,
+      expiresAtSec: claims.exp,
+      clock: this.#parts.clock,
+      onRelease: (released) => this.#grants.delete(released),
+    });
+    this.#grants.add(grant);
+    return grant;
+  }
+
+  #whyNot(row: TokenRow): string | undefined {
+    const state = this.stateOf(row);
+    switch (state) {
+      case "valid":
+        return undefined;
+      case "expired":
+        return expiredAt(row.claims.exp);
+      case "revoked":
+        return "it was revoked";
+      case "key-revoked":
+        return "the key that signed it was revoked";
+    }
+  }
+
+  #refused(error: TidemarkError, { appId, shareId, peer }: Exchange): void {
+    const why = String(error.data["reason"] ?? error.code);
+    const host = peer.address.replace(/:\d+$/, "");
+    const who = peer.node === "" ? host : `node ${peer.node} (${host})`;
+    this.#parts.audit.refused({ who, what: "exchange", on: () => `share ${shareId.slice(0, 8)}`, why, appId });
+  }
+
+  /** T2. */
+  async #ended(end: {
+    readonly revoked: number;
+    readonly reason: string;
+    readonly matches: (grant: TokenGrant) => boolean;
+  }): Promise<Revoked> {
+    const grants = [...this.#grants].filter(end.matches);
+    for (const grant of grants) {
+      grant.end(end.reason);
+      this.#grants.delete(grant);
+    }
+    if (grants.length > 0) for (const listener of this.#listeners) listener(grants, end.reason);
+    const { core } = this.#parts;
+    await core.journal.sync(core.lastLsn);
+    return { revoked: end.revoked, ended: grants.length };
+  }
+
+  /** Ends what has expired and did not ask since. */
+  #sweep(): void {
+    const { clock, timers } = this.#parts;
+    this.#stopSweep = timers.after(SWEEP_MS, () => this.#sweep());
+    const nowSec = clock.now().sec;
+    for (const grant of [...this.#grants]) {
+      const reason = grant.expiresAtSec <= nowSec ? expiredAt(grant.expiresAtSec) : grant.ended;
+      if (reason === undefined) continue;
+      grant.end(reason);
+      // Told of once.
+      this.#grants.delete(grant);
+      for (const listener of this.#listeners) listener([grant], reason);
+    }
+  }
+
+  #countValid(matches: (row: TokenRow) => boolean): number {
+    let count = 0;
+    for (const row of this.#tokens.values()) if (matches(row) && this.stateOf(row) === "valid") count++;
+    return count;
+  }
+
+  #epochOf(appId: AppId): number {
+    return this.#appEpochs.get(appId)?.epoch ?? 0;
+  }
+
+  #put(row: TokenRow, context: RequestContext): void {
+    const { core } = this.#parts;
+    const tx = core.begin(context);
+    tx.row(tokenKey(row.claims.jti), encodeJson(row));
+    const op = row.revokedAt === undefined ? RECORD_OP.TOKEN_SET : RECORD_OP.TOKEN_REVOKE;
+    // On a full disk it must be possible to take rights back.
+    tx.commit(op, encodeJson(row), { useReserve: row.revokedAt !== undefined });
+    this.#tokens.set(row.claims.jti, row);
+  }
+
+  #putEpoch(key: Buffer, row: EpochRow & { readonly app?: AppId }, context: RequestContext): void {
+    const tx = this.#parts.core.begin(context);
+    tx.row(key, encodeJson(row));
+    tx.commit(RECORD_OP.TOKEN_REVOKE, encodeJson(row), { useReserve: true });
+  }
+
+  /** A few of those that expired long ago. */
+  #forgetExpired(context: RequestContext): void {
+    const { core, clock } = this.#parts;
+    const beforeSec = clock.now().sec - KEPT_AFTER_EXPIRY_SEC;
+    const old: TokenId[] = [];
+    for (const [id, { claims }] of this.#tokens) {
+      if (claims.exp < beforeSec) old.push(id);
+      if (old.length === FORGOTTEN_AT_A_TIME) break;
+    }
+    if (old.length > 0) {
+      const tx = core.begin(context);
+      for (const id of old) tx.row(tokenKey(id), null);
+      tx.commit(RECORD_OP.TOKEN_SET, encodeJson({ forgotten: old }));
+      for (const id of old) this.#tokens.delete(id);
+    }
+    if (this.#tokens.size < TOKENS_MAX) return;
+    throw new TidemarkError(
+      "FAILED_PRECONDITION",
+      `${TOKENS_MAX} tokens are known, a week after their end too: make fewer, with longer lives`,
+    );
+  }
+}
+
+/** How many valid tokens were taken back, and how many sessions and mounts that ended. */
+export type Revoked = { readonly revoked: number; readonly ended: number };
+
+function whyNotThere(claims: TokenClaims, { appId, shareId }: Pick<Exchange, "appId" | "shareId">): string | undefined {
+  if (claims.app !== appId) return "it is for another app";
+  return claims.shr === undefined || claims.shr === shareId ? undefined : "it is for another share";
+}
+
+function whyNotBy(claims: TokenClaims, peer: Peer): string | undefined {
+  if (claims.node !== undefined && claims.node !== peer.node) {
+    const who = peer.node === "" ? "who asks has proven no name" : `this is the node "${peer.node}"`;
+    return `it is for the node "${claims.node}" alone, and ${who}`;
+  }
+  if (claims.cnf !== undefined && claims.cnf["x5t#S256"] !== peer.certificateThumbprint)
+    return "it is bound to another certificate than the one it was presented with";
+  return undefined;
+}
+
+/** Whether what was signed is what the row has, in the same order: the row's JSON made it. */
+function isSame(payload: JWTPayload, claims: TokenClaims): boolean {
+  return JSON.stringify(payload) === JSON.stringify(claims);
+}

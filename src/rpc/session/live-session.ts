@@ -1,0 +1,309 @@
+import { crc32 } from "node:zlib";
+import type { Clock } from "../../base/clock.ts";
+import type { Timers } from "../../base/timers.ts";
+import { ERRNO, FsError, TidemarkError } from "../../domain/errors.ts";
+import type { Invalidation, Request, RequestContext } from "../../domain/metadata-api.ts";
+import type { HostedSession } from "../../domain/session-api.ts";
+import { safeNumber, wide } from "../codec/values.ts";
+import type { Call } from "../gen/tidemark/v1/session_pb.ts";
+import { type AnswerShape, type SessionReplies, toAnswer, toInvalidation } from "./answer-codec.ts";
+import { fromCall, type MountCall } from "./call-codec.ts";
+import { CALLS_MAX, NEWS_MAX } from "./limits.ts";
+import type { SessionResponseShape } from "./session-streams.ts";
+
+/** Where messages to the gateway go: the stream that is connected now. */
+export interface Outlet {
+  send(message: SessionResponseShape): void;
+  /** Ends the stream; the gateway may come again unless `final`. */
+  farewell(reason: string, final: boolean): void;
+}
+
+export type LiveSessionParts = {
+  readonly hosted: HostedSession;
+  readonly clock: Clock;
+  readonly timers: Timers;
+  /** A call failed with something that is no errno. */
+  readonly onDefect: (error: unknown) => void;
+  /** The session is over: forget it. */
+  readonly onOver: () => void;
+};
+
+const LOCKS_LOST = "the lease ran out while locks were held: they were given to others";
+
+type News = {
+  readonly number: number;
+  readonly sinceMs: number;
+  readonly what: Invalidation;
+  readonly doubtful: boolean;
+  done(): void;
+};
+
+/**
+ * One session at the service, from its first stream to its last.
+ *
+ * Invariants
+ * S1  A call is carried out once: a number that was seen is answered from `#answers`, or by the run under way, or (file data) read again.
+ * S2  Nothing is answered once the lease is being waited for (`#cutOff`): so it ends `leaseMs` after the last thing that was sent.
+ * S3  News is done when it was acknowledged, or when the lease is over: `tell` resolves within two leases, whatever the gateway does.
+ */
+export class LiveSession {
+  readonly #parts: LiveSessionParts;
+  readonly #answers = new Map<number, AnswerShape>();
+  readonly #running = new Map<number, AbortController>();
+  readonly #news: News[] = [];
+  readonly #detach: () => void;
+  readonly #hosted: HostedSession;
+  #outlet: Outlet | undefined;
+  #received = 0;
+  #newest = 0;
+  #newsNumber = 0;
+  #sentMs: number;
+  #heardMs: number;
+  /** Until then the gateway may not come back: what its kernel was told is good that long. */
+  #cutOffUntilMs = 0;
+  #leaseOver = false;
+  #over = false;
+  #cancelCheck: () => void = () => {};
+
+  constructor(parts: LiveSessionParts) {
+    this.#parts = parts;
+    this.#hosted = parts.hosted;
+    this.#sentMs = parts.clock.monotonicMs();
+    this.#heardMs = this.#sentMs;
+    this.#detach = parts.hosted.attach({ tell: (what, options) => this.#tell(what, options?.doubtful ?? false) });
+    parts.hosted.onEnded((reason) => this.finish(reason));
+    this.#check();
+  }
+
+  get hosted(): HostedSession {
+    return this.#hosted;
+  }
+
+  get connected(): boolean {
+    return this.#outlet !== undefined;
+  }
+
+  /** How long a gateway that comes back now has to wait first; 0: welcome. */
+  get waitMs(): number {
+    return Math.max(0, this.#cutOffUntilMs - this.#parts.clock.monotonicMs());
+  }
+
+  /** The gateway says up to which call it has all answers: for a session whose calls the process before has answered. */
+  goOn(received: number): void {
+    if (this.#newest > 0) return;
+    this.#received = received;
+    this.#newest = received;
+  }
+
+  /** A stream is there, the first or a later one; one that still seems to be there is dead. Call after the welcome was sent: news goes out at once. */
+  connect(outlet: Outlet): void {
+    this.#outlet?.farewell("the gateway has opened another stream", false);
+    // One that was cut off comes back when nothing it was told is good any more.
+    if (this.#cutOffUntilMs > 0 && !this.#leaseOver) this.#endLease();
+    if (this.#over) {
+      outlet.farewell(LOCKS_LOST, true);
+      return;
+    }
+    this.#cutOffUntilMs = 0;
+    this.#outlet = outlet;
+    this.#leaseOver = false;
+    this.#heardMs = this.#parts.clock.monotonicMs();
+    this.#sentMs = this.#heardMs;
+    for (const news of this.#news) this.#sendNews(news);
+  }
+
+  /** The stream broke. What runs goes on; the answers are kept. */
+  disconnect(outlet: Outlet): void {
+    if (this.#outlet === outlet) this.#outlet = undefined;
+  }
+
+  /** Anything came from the gateway. */
+  heard(received: bigint | undefined): void {
+    this.#heardMs = this.#parts.clock.monotonicMs();
+    if (received === undefined) return;
+    const upTo = safeNumber(received, "received");
+    if (upTo > this.#newest) throw new TidemarkError("INVALID_ARGUMENT", "answers were received that nobody sent");
+    for (let number = this.#received + 1; number <= upTo; number++) this.#answers.delete(number);
+    this.#received = Math.max(this.#received, upTo);
+  }
+
+  /** Carries out a call, or answers it again. Throws INVALID_ARGUMENT for one that breaks the protocol. */
+  call(call: Call): void {
+    this.heard(call.received);
+    const number = safeNumber(call.number, "number");
+    if (number <= this.#received || number > this.#received + CALLS_MAX)
+      throw new TidemarkError("INVALID_ARGUMENT", `call ${number} is out of turn: ${this.#received} were received`);
+    this.#newest = Math.max(this.#newest, number);
+    const known = this.#answers.get(number);
+    if (known !== undefined) {
+      this.#send({ message: answer(number, known) });
+      return;
+    }
+    if (this.#running.has(number)) return;
+    this.#run(number, call);
+  }
+
+  /** The caller was interrupted: a call that waits ends with EINTR. */
+  cancel(number: bigint): void {
+    this.#running.get(Number(number))?.abort();
+  }
+
+  acknowledged(number: bigint): void {
+    // In order, as they were sent; one that comes twice is for nothing.
+    while (this.#news[0] !== undefined && this.#news[0].number <= Number(number)) this.#news.shift()?.done();
+  }
+
+  pong(number: bigint): void {
+    this.#send({ message: { case: "pong", value: { number } } });
+  }
+
+  /** The token or the share is gone: nothing is answered any more. */
+  finish(reason: string): void {
+    this.#outlet?.farewell(reason, true);
+    this.#end();
+  }
+
+  /** The gateway has said goodbye. */
+  async goodbye(): Promise<void> {
+    this.#end();
+    await this.#hosted.end();
+  }
+
+  /** The service stops: gateways come back to the next one. */
+  leave(reason: string): void {
+    this.#outlet?.farewell(reason, false);
+    this.#stop();
+  }
+
+  #end(): void {
+    if (this.#over) return;
+    this.#stop();
+    this.#parts.onOver();
+  }
+
+  #stop(): void {
+    this.#over = true;
+    this.#outlet = undefined;
+    this.#cancelCheck();
+    this.#detach();
+    for (const controller of this.#running.values()) controller.abort();
+    this.#releaseNews();
+  }
+
+  #run(number: number, call: Call): void {
+    const controller = new AbortController();
+    this.#running.set(number, controller);
+    let request: Request | MountCall;
+    try {
+      request = fromCall(call.request);
+      const result = this.#execute(request, call, controller.signal);
+      if (result instanceof Promise) {
+        result.then(
+          (reply) => this.#answer(number, request.op, reply),
+          (error: unknown) => this.#fail(number, error),
+        );
+      } else this.#answer(number, request.op, result);
+    } catch (error) {
+      this.#fail(number, error);
+    }
+  }
+
+  #execute(request: Request | MountCall, call: Call, signal: AbortSignal): unknown {
+    if (request.op === "findMoment") return this.#hosted.findMoment(request.name);
+    if (request.op === "snapshotNames") return this.#hosted.snapshotNames();
+    if (call.request.case === "write" && crc32(call.request.value.data) !== call.request.value.crc32)
+      throw new FsError("EIO", "data arrived damaged from the gateway: their checksum is another");
+    const { grant, label } = this.#hosted;
+    const context: RequestContext = {
+      actor: { mountId: grant.mountId, uid: call.uid, gid: call.gid, pid: call.pid, label },
+      unique: safeNumber(call.unique, "unique"),
+      resent: call.again,
+      signal,
+    };
+    return this.#hosted.api.execute(request, context);
+  }
+
+  #answer(number: number, op: (Request | MountCall)["op"], reply: unknown): void {
+    const shape = toAnswer(op, reply as SessionReplies[typeof op]);
+    this.#finished(number, shape, op !== "read" && op !== "map");
+  }
+
+  #fail(number: number, error: unknown): void {
+    this.#finished(number, { case: "failure", value: { errno: this.#errnoOf(error) } }, true);
+  }
+
+  #finished(number: number, shape: AnswerShape, keep: boolean): void {
+    this.#running.delete(number);
+    if (this.#over) return;
+    if (keep && number > this.#received) this.#answers.set(number, shape);
+    this.#send({ message: answer(number, shape) });
+  }
+
+  #errnoOf(error: unknown): number {
+    if (error instanceof FsError) return error.errno;
+    if (error instanceof TidemarkError && error.code === "INVALID_ARGUMENT") return ERRNO.EINVAL;
+    this.#parts.onDefect(error);
+    return ERRNO.EIO;
+  }
+
+  #send(message: SessionResponseShape): void {
+    if (this.#outlet === undefined) return;
+    this.#sentMs = this.#parts.clock.monotonicMs();
+    this.#outlet.send(message);
+  }
+
+  #tell(what: Invalidation, doubtful: boolean): void | Promise<void> {
+    if (this.#over || this.#leaseOver) return;
+    if (this.#news.length >= NEWS_MAX) this.#cutOff("too much news is not acknowledged");
+    return new Promise((done) => {
+      const news = { number: ++this.#newsNumber, sinceMs: this.#parts.clock.monotonicMs(), what, doubtful, done };
+      this.#news.push(news);
+      this.#sendNews(news);
+    });
+  }
+
+  #sendNews({ number, what, doubtful }: News): void {
+    const invalidations = [toInvalidation(what)];
+    this.#send({ message: { case: "invalidations", value: { number: wide(number), invalidations, doubtful } } });
+  }
+
+  /** S2: no stream until nothing that was sent is good any more. */
+  #cutOff(reason: string): void {
+    if (this.#outlet === undefined) return;
+    this.#cutOffUntilMs = this.#sentMs + this.#hosted.grant.leaseMs;
+    this.#outlet.farewell(reason, false);
+    this.#outlet = undefined;
+  }
+
+  /** Looks several times in a lease whether the gateway is still there. */
+  #check(): void {
+    const { leaseMs } = this.#hosted.grant;
+    const { clock, timers } = this.#parts;
+    this.#cancelCheck = timers.after(Math.ceil(leaseMs / 8), () => {
+      if (this.#over) return;
+      const nowMs = clock.monotonicMs();
+      const silent = nowMs - this.#heardMs >= leaseMs;
+      const [oldest] = this.#news;
+      if (oldest !== undefined && nowMs - oldest.sinceMs >= leaseMs)
+        this.#cutOff("news was not acknowledged for a whole lease");
+      if (this.#outlet !== undefined && silent) this.#cutOff("nothing was heard of the gateway for a whole lease");
+      if (this.#outlet === undefined && !this.#leaseOver && nowMs - this.#sentMs >= leaseMs) this.#endLease();
+      this.#check();
+    });
+  }
+
+  #endLease(): void {
+    this.#leaseOver = true;
+    this.#releaseNews();
+    // Whoever holds locks and is not heard of must not go on as if it still had them.
+    if (this.#hosted.leaseOver()) this.finish(LOCKS_LOST);
+  }
+
+  #releaseNews(): void {
+    for (const news of this.#news.splice(0)) news.done();
+  }
+}
+
+function answer(number: number, shape: AnswerShape): SessionResponseShape["message"] & object {
+  return { case: "answer", value: { number: wide(number), answer: shape } };
+}

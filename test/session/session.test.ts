@@ -1,0 +1,197 @@
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { FsError, TidemarkError } from "../../src/domain/errors.ts";
+import { LIVE } from "../../src/domain/ids.ts";
+import { CONTEXT, codeOf, ROOT, SessionFixture, write } from "./fixture.ts";
+
+let fixture: SessionFixture;
+beforeEach(async () => {
+  fixture = await SessionFixture.open();
+});
+afterEach(() => fixture.close());
+
+test("a request arrives with who asked, and its answer comes back", async () => {
+  const client = await fixture.connect();
+  expect(await client.execute(write("hello", 3n), CONTEXT)).toBe(5);
+  const [seen] = fixture.files.seen;
+  expect(seen?.request).toMatchObject({ op: "write", ino: ROOT, offset: 3n, data: Buffer.from("hello") });
+  expect(seen?.context).toMatchObject({ actor: { mountId: 1, uid: 7, gid: 8, pid: 9, label: "test" }, resent: false });
+  expect(await client.snapshotNames()).toEqual(["before", "after"]);
+  expect(await client.findMoment("nothing")).toBeUndefined();
+});
+
+test("errno of a failure arrives as it was, and a defect is EIO and logged", async () => {
+  const client = await fixture.connect();
+  for (const code of ["ENOENT", "EEXIST", "ENOSPC", "ESTALE"] as const) {
+    fixture.files.answer = () => {
+      throw FsError.of(code);
+    };
+    expect(await codeOf(client.execute({ op: "getattr", ino: ROOT, at: LIVE }, CONTEXT))).toBe(code);
+  }
+  fixture.files.answer = () => {
+    throw new TypeError("a defect");
+  };
+  expect(await codeOf(client.execute({ op: "getattr", ino: ROOT, at: LIVE }, CONTEXT))).toBe("EIO");
+  expect(fixture.log.lines.some(({ level }) => level === "error")).toBe(true);
+});
+
+test("many calls at once are answered each with its own answer, in whatever order they are done", async () => {
+  const client = await fixture.connect();
+  const gates: (() => void)[] = [];
+  fixture.files.answer = (request) =>
+    request.op === "lseek" ? new Promise((resolve) => gates.push(() => resolve(request.offset))) : undefined;
+  const asked = Array.from({ length: 300 }, (_, index) =>
+    client.execute({ op: "lseek", ino: ROOT, offset: BigInt(index), whence: "data", at: LIVE }, CONTEXT),
+  );
+  await vi.waitFor(() => expect(gates.length).toBe(300));
+  for (const gate of gates.reverse()) gate();
+  expect(await Promise.all(asked)).toEqual(Array.from({ length: 300 }, (_, index) => BigInt(index)));
+});
+
+test("more calls than may be under way wait for their turn, and all are answered", async () => {
+  const client = await fixture.connect();
+  const asked = Array.from({ length: 10_000 }, (_, index) => client.execute(write("x", BigInt(index)), CONTEXT));
+  expect(new Set(await Promise.all(asked))).toEqual(new Set([1]));
+  expect(fixture.files.count("write")).toBe(10_000);
+});
+
+test("a change whose answer was lost with the stream is answered from memory, and was carried out once", async () => {
+  const client = await fixture.connect();
+  const { promise, resolve } = Promise.withResolvers<number>();
+  fixture.files.answer = () => promise;
+  const asked = client.execute(write("once"), CONTEXT);
+  await vi.waitFor(() => expect(fixture.files.seen.length).toBe(1));
+  fixture.proxy.shut();
+  resolve(4);
+  await promise;
+  fixture.proxy.heal();
+  expect(await asked).toBe(4);
+  expect(fixture.files.seen.length).toBe(1);
+});
+
+test("a call under way when the stream breaks is answered on the next one, carried out once", async () => {
+  const client = await fixture.connect();
+  const { promise, resolve } = Promise.withResolvers<number>();
+  fixture.files.answer = () => promise;
+  const asked = client.execute(write("once"), CONTEXT);
+  await vi.waitFor(() => expect(fixture.files.seen.length).toBe(1));
+  fixture.proxy.reset();
+  await vi.waitFor(() => expect(fixture.proxy.connections).toBeGreaterThan(1));
+  resolve(4);
+  expect(await asked).toBe(4);
+  expect(fixture.files.seen.length).toBe(1);
+});
+
+test("after the service was restarted a change is sent again, marked, so that the journal decides", async () => {
+  const client = await fixture.connect();
+  fixture.files.answer = () => new Promise(() => {});
+  const asked = client.execute(write("once"), { ...CONTEXT, unique: 40 });
+  await vi.waitFor(() => expect(fixture.files.seen.length).toBe(1));
+  fixture.files.answer = undefined;
+  await fixture.restart();
+  expect(await asked).toBe(4);
+  expect(fixture.files.seen.map(({ context }) => [context.unique, context.resent])).toEqual([
+    [40, false],
+    [40, true],
+  ]);
+});
+
+test("what was asked while the service was away is carried out when it is back, once each", async () => {
+  const client = await fixture.connect();
+  fixture.proxy.shut();
+  await vi.waitFor(() => expect(client.state).toBe("reconnecting"));
+  const asked = Array.from({ length: 50 }, (_, index) => client.execute(write(`${index}`), CONTEXT));
+  fixture.proxy.heal();
+  await Promise.all(asked);
+  expect(fixture.files.count("write")).toBe(50);
+});
+
+test("a soft mount is told EIO when the service stays away, and goes on when it is back", async () => {
+  const client = await fixture.connect({ patience: { kind: "soft", timeoutMs: 300 } });
+  fixture.proxy.shut();
+  expect(await codeOf(client.execute(write("x"), CONTEXT))).toBe("EIO");
+  fixture.proxy.heal();
+  await vi.waitFor(() => expect(client.state).toBe("connected"), { timeout: 10_000 });
+  expect(await client.execute(write("xy"), CONTEXT)).toBe(2);
+});
+
+test("a caller that is interrupted while the service is away need not wait for it", async () => {
+  const client = await fixture.connect();
+  fixture.proxy.shut();
+  await vi.waitFor(() => expect(client.state).toBe("reconnecting"));
+  const controller = new AbortController();
+  const asked = client.execute(write("x"), { ...CONTEXT, signal: controller.signal });
+  controller.abort();
+  expect(await codeOf(asked)).toBe("EINTR");
+});
+
+test("a caller that is interrupted while it waits for a lock ends the wait at the service", async () => {
+  const client = await fixture.connect();
+  fixture.files.answer = (_request, { signal }) =>
+    new Promise((_resolve, reject) => signal?.addEventListener("abort", () => reject(FsError.of("EINTR"))));
+  const controller = new AbortController();
+  const lock = { start: 0n, end: 9n, type: "write", pid: 1 } as const;
+  const request = { op: "setlk", ino: ROOT, owner: 2n ** 64n - 1n, flock: false, lock, wait: true } as const;
+  const asked = client.execute(request, { ...CONTEXT, signal: controller.signal });
+  await vi.waitFor(() => expect(fixture.files.seen.length).toBe(1));
+  controller.abort();
+  expect(await codeOf(asked)).toBe("EINTR");
+  expect(fixture.files.seen[0]?.request).toMatchObject({ owner: 2n ** 64n - 1n, lock });
+});
+
+test("a caller that was interrupted does not wait for a connection that broke meanwhile", async () => {
+  const client = await fixture.connect();
+  fixture.files.answer = () => new Promise(() => {});
+  const controller = new AbortController();
+  const asked = client.execute(write("x"), { ...CONTEXT, signal: controller.signal });
+  await vi.waitFor(() => expect(fixture.files.seen.length).toBe(1));
+  controller.abort();
+  fixture.proxy.shut();
+  expect(await codeOf(asked)).toBe("EINTR");
+});
+
+test("another token is presented at once, and what is under way goes on", async () => {
+  const client = await fixture.connect();
+  const { promise, resolve } = Promise.withResolvers<number>();
+  fixture.files.answer = () => promise;
+  const asked = client.execute(write("x"), CONTEXT);
+  await vi.waitFor(() => expect(fixture.files.seen.length).toBe(1));
+  client.renewToken("another");
+  await vi.waitFor(() => expect(fixture.tokens).toEqual(["token", "another"]));
+  resolve(1);
+  expect([await asked, fixture.files.seen.length]).toEqual([1, 1]);
+});
+
+test("a refusal at the first connection says why, and the client gives up", async () => {
+  fixture.refusal = new TidemarkError("PERMISSION_DENIED", "the token expired at noon");
+  await expect(fixture.connect()).rejects.toThrow("the token expired at noon");
+});
+
+test("a token that is refused when the gateway comes back ends the session with that reason", async () => {
+  const client = await fixture.connect();
+  const reasons: string[] = [];
+  client.onEnded((reason) => reasons.push(reason));
+  fixture.refusal = new TidemarkError("PERMISSION_DENIED", "the token was revoked");
+  fixture.proxy.reset();
+  expect(["EACCES", "EIO"]).toContain(await codeOf(client.execute(write("x"), CONTEXT)));
+  await vi.waitFor(() => expect(reasons).toEqual(["the token was revoked"]));
+});
+
+test("a session that the service ends fails what is asked, and is not opened again", async () => {
+  const client = await fixture.connect();
+  fixture.files.answer = () => new Promise(() => {});
+  const asked = codeOf(client.execute(write("x"), CONTEXT));
+  await vi.waitFor(() => expect(fixture.files.seen.length).toBe(1));
+  for (const end of fixture.ends) end("the token was revoked");
+  expect(await asked).toBe("EACCES");
+  const before = fixture.proxy.connections;
+  expect(await codeOf(client.execute(write("x"), CONTEXT))).not.toBe("success");
+  expect([client.state, fixture.proxy.connections]).toEqual(["ended", before]);
+});
+
+test("goodbye ends the mount; leaving without a word does not", async () => {
+  const [first, second] = [await fixture.connect(), await fixture.connect()];
+  second.detach();
+  await first.close();
+  expect(fixture.goodbyes).toEqual([1]);
+  expect(fixture.sessions.counts().sessions).toBe(1);
+});

@@ -1,9 +1,11 @@
+import { readdirSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { dumpTree } from "../../test/crash/engine-dump.ts";
 import { SystemClock } from "../base/clock.ts";
 import { memoryLog, silentLog } from "../base/log.ts";
 import { ManualTimers } from "../base/timers.ts";
+import { ErasedError } from "../domain/errors.ts";
 import type { InodeId, Lsn } from "../domain/ids.ts";
 import { LIVE } from "../domain/ids.ts";
 import { RECORD_OP } from "../domain/record-op.ts";
@@ -12,6 +14,7 @@ import { MemoryKv } from "../kv/memory-kv.ts";
 import { encodeApplied } from "../meta/counters.ts";
 import { plainKey, TABLE } from "../meta/keys.ts";
 import { OpenApp } from "../meta/open-app.ts";
+import { Purges } from "../meta/purge/purges.ts";
 import { History } from "../meta/reading/history.ts";
 import { all, type TestApp, TestApps } from "../meta/reading/test-app.ts";
 import { SystemTurns } from "../meta/reading/turns.ts";
@@ -251,3 +254,43 @@ test("cleaning moves hydrated data on, and drops what only dropped history neede
   expect(copy.core.moments.floor).toBeGreaterThan(moments.at(-1) ?? 0);
   await keeper.stop();
 });
+
+/** How often the marker stands in the copy's journal. */
+function marks(): number {
+  return readdirSync(folder()).reduce(
+    (sum, name) => sum + readFileSync(path.join(folder(), name)).toString("latin1").split(MARKER).length - 1,
+    0,
+  );
+}
+
+const MARKER = "order-4711-secret";
+
+for (const when of ["before", "after"] as const) {
+  test(`what is erased by order ${when} it was brought in is not here, and what is beside it is`, async () => {
+    original.put(root, "secret", `${MARKER} `.repeat(300));
+    original.put(root, "other", "harmless ".repeat(300));
+    const then = original.app.core.lastLsn;
+    original.unlink(root, "secret");
+    await copyOriginal();
+    if (when === "after") {
+      await hydrate();
+      expect(marks()).toBeGreaterThan(0);
+    }
+    const orders = new Purges({
+      ...apps.parts,
+      apps: { find: () => copy, nameOf: () => ({ namespace: "default", name: "shop" }) },
+    });
+    const order = { path: original.path("files/secret"), reason: "order 4711", shared: false, liveToo: false };
+    await orders.purge(order);
+    await hydrate();
+    await settleCopy();
+    expect(marks()).toBe(0);
+    const secret = copy.core.findInodeAt(original.app.core.nextInode - 2, then);
+    expect(secret).toBeDefined();
+    const read = (ino: InodeId) =>
+      copy.engine.execute({ op: "read", ino, offset: 0n, length: 5000, at: then }, original.context);
+    expect(() => read(secret?.ino ?? (0 as InodeId))).toThrow(ErasedError);
+    const other = await read((original.app.core.nextInode - 1) as InodeId);
+    expect(Buffer.concat([...other]).toString()).toBe("harmless ".repeat(300));
+  });
+}

@@ -58,12 +58,12 @@ async function ship({ checkpoint }: { checkpoint: boolean }): Promise<void> {
   if (checkpoint) await engine.checkpoint({ force: true, app: target.app });
 }
 
-function purge(file: string): ReturnType<Purges["purge"]> {
+function purge(file: string, { shared = false }: { shared?: boolean } = {}): ReturnType<Purges["purge"]> {
   const purges = new Purges(fixture.apps.parts);
   return purges.purge({
     path: fixture.test.path(`files/${file}`),
     reason: "order 4711",
-    shared: false,
+    shared,
     liveToo: false,
   });
 }
@@ -213,3 +213,32 @@ test("a shipper that goes on between two prunings doesn't bring it back", async 
   await inRepository(async (app) => expect(await read(app, kept.ino)).toBe("kept ".repeat(2000)));
   expect((await findings()).filter(({ severity }) => severity !== "note")).toEqual([]);
 });
+
+for (const isShipped of [true, false]) {
+  test(`of a record of which a part is erased ${isShipped ? "after" : "before"} it was shipped the rest stays`, async () => {
+    const { test: app, root } = fixture;
+    const secret = content("a");
+    const whole = app.put(root, "whole", `${"k".repeat(90_000)}${secret}${"m".repeat(90_000)}`);
+    const copy = app.create(root, "copy");
+    const range = { sourceOffset: 90_000n, targetOffset: 0n, length: BigInt(secret.length), sourceAt: LIVE };
+    app.run({ op: "copyRange", source: whole.ino, target: copy.ino, ...range });
+    app.unlink(root, "copy");
+    if (isShipped) await ship({ checkpoint: true });
+    await purge("copy", { shared: true });
+    await ship({ checkpoint: true });
+    await prune();
+    fixture.apps.clock.step(2 * DAY_NS);
+    await prune();
+    expect((await marks()).marked).toBe(0);
+    expect((await findings()).filter(({ severity }) => severity !== "note")).toEqual([]);
+    await inRepository(async (opened) => {
+      const part = async (from: number, length: number): Promise<string> => {
+        const request = { op: "read", ino: whole.ino, offset: BigInt(from), length, at: LIVE } as const;
+        return Buffer.concat((await opened.engine.execute(request, SERVICE_CONTEXT)) as Uint8Array[]).toString();
+      };
+      expect(await part(0, 90_000)).toBe("k".repeat(90_000));
+      expect(await part(90_000 + secret.length, 90_000)).toBe("m".repeat(90_000));
+      await expect(part(89_990, 20)).rejects.toBeInstanceOf(ErasedError);
+    });
+  });
+}

@@ -1,18 +1,23 @@
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import path from "node:path";
 import { expect, test } from "vitest";
-import { ManualTimers } from "../base/timers.ts";
+import { silentLog } from "../base/log.ts";
+import { ManualTimers, SystemTimers } from "../base/timers.ts";
 import { FaultyBlobs } from "../blob/testing/faulty-blobs.ts";
 import { MemoryBlobs } from "../blob/testing/memory-blobs.ts";
+import { ERASED_BY_ORDER } from "../domain/errors.ts";
 import { LIVE } from "../domain/ids.ts";
 import { randomBytesOf, seededRandom, testSeed } from "../journal/journal-fixture.ts";
 import type { KvEntry, KvRange } from "../kv/kv-store.ts";
 import { SERVICE_CONTEXT } from "../meta/open-app.ts";
+import { Purges } from "../meta/purge/purges.ts";
 import { addSnapshot } from "../meta/reading/snapshot-rows.ts";
 import { SystemTurns } from "../meta/reading/turns.ts";
 import { slotPrefix } from "../meta/row-store.ts";
 import { SegmentChain } from "../meta/segment-chain.ts";
 import { SpaceKeeper } from "../meta/space/space-keeper.ts";
+import { RepositoryApp } from "./repository-app.ts";
 import { DESCRIBED, ShipFixture, type ShipFixtureOptions } from "./ship-fixture.ts";
 import { verifyMaterialised } from "./ship-verify-fixture.ts";
 
@@ -167,3 +172,62 @@ test("a base is made without data that are damaged on disk, and somebody is told
   const { kv } = fixture.apps;
   await expect(verifyMaterialised(fixture.repository(), fixture.app, { kv })).rejects.toThrow();
 });
+
+test("a base has nothing of what was erased by order, and the rest of records of which a part was", async () => {
+  const random = seededRandom(testSeed("base and order"));
+  await using fixture = await withoutBeginning(random);
+  const { test: app, root, apps } = fixture;
+  const marker = "order-4711-secret ";
+  const whole = `${"k".repeat(5000)}${marker.repeat(100)}${"k".repeat(5000)}`;
+  app.put(root, "whole", whole);
+  const length = BigInt(marker.length * 100);
+  const copy = app.create(root, "copy");
+  const range = { sourceOffset: 5000n, targetOffset: 0n, length, sourceAt: LIVE };
+  app.run({ op: "copyRange", source: app.at(root, "whole").ino, target: copy.ino, ...range });
+  const orders = new Purges(apps.parts);
+  const order = { reason: "order 4711", shared: true, liveToo: true };
+  await orders.purge({ path: app.path("files/copy"), ...order });
+  // Of a file whose data cleaning has moved.
+  await orders.purge({ path: app.path("files/kept3"), ...order });
+  await app.settle();
+  const engine = fixture.engine();
+  await fixture.shipAll(engine);
+  await engine.checkpoint({ force: true, app: DESCRIBED });
+  expect(fixture.log.lines.filter(({ level }) => level === "alarm")).toEqual([]);
+  await expectRead(fixture, "whole", { from: 0, to: 5000 }, Buffer.from("k".repeat(5000)));
+  await expectRead(fixture, "whole", { from: 6800, to: 11_800 }, Buffer.from("k".repeat(5000)));
+  await expect(expectRead(fixture, "whole", { from: 4000, to: 6000 }, Buffer.alloc(0))).rejects.toThrow(ERASED_BY_ORDER);
+  const { ino } = app.at(root, "kept4");
+  const live = (await fixture.app.engine.execute(
+    { op: "read", ino, offset: 0n, length: 3000, at: LIVE },
+    app.context,
+  )) as readonly Uint8Array[];
+  await expectRead(fixture, "kept4", { from: 0, to: 3000 }, Buffer.concat(live));
+});
+
+/** Reads from the repository alone. */
+async function expectRead(
+  fixture: ShipFixture,
+  file: string,
+  { from, to }: { readonly from: number; readonly to: number },
+  expected: Buffer,
+): Promise<void> {
+  const cacheFolder = mkdtempSync(path.join(tmpdir(), "tidemark-base-"));
+  const { clock } = fixture.apps;
+  const opened = await RepositoryApp.open({
+    app: fixture.repository(),
+    cacheFolder,
+    clock,
+    timers: new SystemTimers(),
+    log: silentLog,
+  });
+  try {
+    const { ino } = fixture.test.at(fixture.root, file);
+    const request = { op: "read", ino, offset: BigInt(from), length: to - from, at: LIVE } as const;
+    const data = (await opened.app.engine.execute(request, SERVICE_CONTEXT)) as readonly Uint8Array[];
+    expect(Buffer.concat(data).equals(expected)).toBe(true);
+  } finally {
+    await opened.close();
+    rmSync(cacheFolder, { recursive: true, force: true });
+  }
+}

@@ -4,6 +4,7 @@ import { SystemTimers } from "../base/timers.ts";
 import { fuseDeviceIo } from "../gateway/fuse/device.ts";
 import { Supervisor } from "../gateway/fuse/supervisor.ts";
 import type { ServeOptions } from "./environment.ts";
+import { REMOTE_SOURCE } from "./gateway/remote-source.ts";
 import { createLog } from "./log.ts";
 
 /** How the service process gets its options: as JSON in this variable. */
@@ -60,6 +61,8 @@ export async function serve(options: ServeOptions): Promise<number> {
     clock: new SystemClock(),
     timers: new SystemTimers(),
     log: createLog({ level: logLevel }),
+    // A gateway of this machine whose service is elsewhere looks after its mount itself; and to look at one whose service is this very one, which is not there yet, would take long.
+    recovers: ({ source }) => !source.startsWith(REMOTE_SOURCE),
   });
   const clock = new SystemClock();
   let stoppedMs = Number.NEGATIVE_INFINITY;

@@ -6,5 +6,5 @@ export const ABSENT_NAMES_MS = {
   /** While other caches may be told of changes: the names looked up within this time are kept in memory, so short. */
   shared: 1000,
   /** While there is no other cache. When one comes, every name counts as remembered for that long. Programs that search a path for their parts start often, so not too short. */
-  alone: 60_000,
+  alone: 10_000,
 } as const;

@@ -64,6 +64,8 @@ export type BackupStatus = {
   readonly unprotectedBytes: bigint;
   /** What was sent for it since it was enabled or the service started, checkpoints not counted. */
   readonly sentBytes: bigint;
+  /** The newest order to erase content (a PURGE record), while the repository is not known to have it. */
+  readonly waitingOrder?: Lsn;
 };
 
 /** Progress comes at least every second while it runs, then `done` is the last item. */

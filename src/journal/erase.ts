@@ -27,6 +27,12 @@ const PUNCH_HOLE = 0x01 | 0x02;
 /** Given back are whole blocks of the file system. */
 const PAGE_BYTES = 4096;
 
+/** Shorter pieces are not worth the call, nor the pieces that the file is in then. */
+const PUNCH_BYTES_MIN = 65_536;
+
+/** Read along with a record's data: the body of most. */
+const BODY_BYTES_GUESS = 4096;
+
 /** Zeros written before others have a turn: a few milliseconds. */
 const TURN_BYTES = 8 * 1024 * 1024;
 
@@ -92,23 +98,17 @@ async function eraseNote(
   const position = data.dataStart - dataOffset(data.dataLength);
   const ranges = union([...(before?.ranges ?? []), ...data.ranges]);
   if (before !== undefined && sameRanges(before.ranges, ranges)) return before;
-  const prefix = await readPrefix(segment, position);
-  if (prefix === undefined || prefix.dataLength !== data.dataLength) {
-    segment.log.alarm(
-      "data to be erased are of a record that is damaged: they are overwritten, the record can't be read",
-      {
-        segment: segment.segment,
-        position,
-      },
-    );
+  const record = await readRecord(segment, data, position);
+  if (record === undefined) {
+    const message = "data to be erased are of a record that is damaged: they are overwritten, the record can't be read";
+    segment.log.alarm(message, { segment: segment.segment, position });
     return { ...NOTHING_KNOWN, position, dataLength: data.dataLength, ranges };
   }
-  const record = Buffer.allocUnsafeSlow(prefix.length);
-  await segment.ops.readLater(segment.fd, record, position);
+  const { prefix, bytes: whole } = record;
   const dataAt = dataOffset(prefix.dataLength);
-  const table = record.subarray(PREFIX_BYTES, dataAt);
-  const bytes = record.subarray(dataAt, dataAt + prefix.dataLength);
-  const tail = record.subarray(dataAt + prefix.dataLength);
+  const table = whole.subarray(PREFIX_BYTES, dataAt);
+  const bytes = whole.subarray(dataAt, dataAt + prefix.dataLength);
+  const tail = whole.subarray(dataAt + prefix.dataLength);
   const body = tail.subarray(SALT_BYTES);
   if (before !== undefined) {
     // What an earlier order erased may have been cut short.
@@ -144,11 +144,22 @@ const NOTHING_KNOWN = {
   blocks: [],
 };
 
-async function readPrefix({ ops, fd, seed }: Segment, position: number): Promise<RecordPrefix | undefined> {
-  const head = Buffer.allocUnsafe(PREFIX_BYTES);
-  if ((await ops.readLater(fd, head, position)) < PREFIX_BYTES) return undefined;
-  const prefix = decodePrefix(head, 0, seed);
-  return isFault(prefix) ? undefined : prefix;
+/** Undefined: it has no prefix that verifies. */
+async function readRecord(
+  { ops, fd, seed }: Segment,
+  { dataLength }: ErasedData,
+  position: number,
+): Promise<{ readonly prefix: RecordPrefix; readonly bytes: Buffer } | undefined> {
+  let bytes = Buffer.allocUnsafeSlow(dataOffset(dataLength) + dataLength + SALT_BYTES + BODY_BYTES_GUESS);
+  const count = await ops.readLater(fd, bytes, position);
+  if (count < PREFIX_BYTES) return undefined;
+  const prefix = decodePrefix(bytes, 0, seed);
+  if (isFault(prefix) || prefix.dataLength !== dataLength) return undefined;
+  if (prefix.length > bytes.length) {
+    bytes = Buffer.allocUnsafeSlow(prefix.length);
+    await ops.readLater(fd, bytes, position);
+  }
+  return { prefix, bytes: bytes.subarray(0, prefix.length) };
 }
 
 /** The checksums of the blocks that the ranges touch, as they will be. One that doesn't verify now does not then, either. */
@@ -205,7 +216,7 @@ function punchAll(fd: number, erased: readonly Erasure[]): boolean {
     for (const { from, to } of ranges) {
       const start = Math.ceil((dataStart + from) / PAGE_BYTES) * PAGE_BYTES;
       const end = Math.floor((dataStart + to) / PAGE_BYTES) * PAGE_BYTES;
-      if (end > start && native.fallocate(fd, PUNCH_HOLE, start, end - start) === 0) any = true;
+      if (end - start >= PUNCH_BYTES_MIN && native.fallocate(fd, PUNCH_HOLE, start, end - start) === 0) any = true;
     }
   }
   return any;

@@ -45,9 +45,9 @@ export class AttachedCache {
     this.#holder = of.holder;
   }
 
-  /** Begins to keep account of what the mount is told; what it was told before is in doubt. */
-  keepAccount(): void {
-    const anyAbsentUntilMs = this.#nowMs() + ABSENT_NAMES_MS.alone * ABSENT_MARGIN;
+  /** Begins to keep account of what the mount is told; what it was told before is in doubt, if there was any time. */
+  keepAccount({ isNew }: { readonly isNew: boolean }): void {
+    const anyAbsentUntilMs = isNew ? 0 : this.#nowMs() + ABSENT_NAMES_MS.alone * ABSENT_MARGIN;
     this.#knowledge ??= new CacheKnowledge({ below: this.#core.nextInode, anyAbsentUntilMs });
   }
 

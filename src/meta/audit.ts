@@ -66,6 +66,7 @@ export class Audit {
   #tokens = BURST_MAX;
   #refilledAtMs: number;
   #dropped = 0;
+  #notedAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(parts: AuditParts) {
     this.#parts = parts;
@@ -101,7 +102,7 @@ export class Audit {
       if (repeated.count > 0) this.#append({ ...repeated.record, count: repeated.count });
     }
     this.#repeated.clear();
-    this.#noteDropped();
+    this.#noteDropped({ now: true });
   }
 
   /** From `since` on, oldest first. */
@@ -141,7 +142,7 @@ export class Audit {
 
   #due(key: string, repeated: Repeated): void {
     const { count, intervalMs } = repeated;
-    this.#noteDropped();
+    this.#noteDropped({ now: false });
     if (count > 0) {
       this.#write({ ...repeated.record, count });
       repeated.count = 0;
@@ -152,10 +153,13 @@ export class Audit {
     else this.#repeated.delete(key);
   }
 
-  #noteDropped(): void {
-    if (this.#dropped === 0) return;
+  /** At most once in QUIET_MS, so that it is no way around the rate; `now`: whenever that was. */
+  #noteDropped({ now }: { readonly now: boolean }): void {
+    const nowMs = this.#parts.clock.monotonicMs();
+    if (this.#dropped === 0 || (!now && nowMs - this.#notedAtMs < QUIET_MS)) return;
     const count = this.#dropped;
     this.#dropped = 0;
+    this.#notedAtMs = nowMs;
     this.#append({
       kind: "refused",
       who: "others",

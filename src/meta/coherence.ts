@@ -82,6 +82,8 @@ export class Coherence implements MetadataApi {
   /** The mount whose changes concern no other cache, EVERYBODY, or NOBODY. */
   #direct: number = EVERYBODY;
   #unsubscribe: (() => void) | undefined;
+  /** Until when answers to requests that are asked again are held back. */
+  #recovery: Promise<void> | undefined;
   /** The call that is being executed now, in this turn, and whom it has to wait for. */
   #running: { readonly mountId: number; readonly waits: Promise<void>[] } | undefined;
 
@@ -90,14 +92,19 @@ export class Coherence implements MetadataApi {
   }
 
   /**
-   * From now on the cache of `mountId` is told of changes made elsewhere; `root` is the directory that the mount shows, which its kernel knows without being told. Answers how to stop: nobody waits for
-   * it any more then. The engine must know the mount (`attachMount`). One cache for each mount at a time.
+   * From now on the cache of `mountId` is told of changes made elsewhere; `root` is the directory that the mount shows, which its kernel knows without being told; `isNew`: it
+   * has not been told of anything else yet. Answers how to stop: nobody waits for it any more then. The engine must know the mount (`attachMount`). One cache for each mount at a time.
    */
-  attach(mountId: MountId, holder: CacheHolder, { root }: { readonly root: InodeId }): () => void {
+  attach(
+    mountId: MountId,
+    holder: CacheHolder,
+    { root, isNew = false }: { readonly root: InodeId; readonly isNew?: boolean },
+  ): () => void {
     assert(!this.#caches.has(mountId), "a mount has one cache");
     const cache = new AttachedCache(this.#engine.core, { mountId, holder, root });
     this.#caches.set(mountId, cache);
     this.#unsubscribe ??= this.#engine.subscribe((invalidation) => this.#tell(invalidation));
+    if (this.#caches.size > 1) cache.keepAccount({ isNew });
     this.#changed();
     return () => {
       if (this.#caches.get(mountId) !== cache) return;
@@ -114,6 +121,19 @@ export class Coherence implements MetadataApi {
     const cache = this.#caches.get(mountId);
     if (cache === undefined || invalidation.excluding === mountId) return;
     cache.tellAgain(invalidation);
+  }
+
+  /**
+   * Caches may not have heard of the last changes that a former process made, and these may not have been answered: until `heard` resolves (it does, in bounded time), changes that are asked for again
+   * are not answered.
+   */
+  recovering(heard: Promise<void>): void {
+    this.#recovery = heard;
+    this.#changed();
+    void heard.then(() => {
+      this.#recovery = undefined;
+      this.#changed();
+    });
   }
 
   /** How long a kernel may remember, from now on, that a name is absent. */
@@ -145,10 +165,11 @@ export class Coherence implements MetadataApi {
     const [first] = caches;
     if (caches.length > 1) {
       this.#direct = NOBODY;
-      for (const cache of caches) cache.keepAccount();
+      for (const cache of caches) cache.keepAccount({ isNew: false });
       return;
     }
     this.#direct = first?.mountId ?? EVERYBODY;
+    if (this.#recovery !== undefined) this.#direct = NOBODY;
     first?.dropAccount();
     if (first !== undefined) return;
     this.#unsubscribe?.();
@@ -187,8 +208,14 @@ export class Coherence implements MetadataApi {
       return this.#content(request, { context, asker }, reply as Promise<Content>);
     }
     asker?.learn(request, reply);
-    // Carried out by a process that died before it could tell others, perhaps: see `tellAgain`.
-    if (context.resent && CHANGES.has(request.op)) return this.#later({ request, context }, Promise.resolve(reply));
+    // Carried out by a process that died before it could tell others, perhaps: see `tellAgain` and `recovering`.
+    if (context.resent && CHANGES.has(request.op)) {
+      const heard = this.#recovery ?? Promise.resolve();
+      return this.#later(
+        { request, context },
+        heard.then(() => reply),
+      );
+    }
     if (waits.length === 0) return reply;
     return Promise.all(waits).then(() => this.#refreshed(request, reply, asker));
   }

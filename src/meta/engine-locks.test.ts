@@ -99,6 +99,31 @@ test("the locks of a mount whose lease has run out are counted and dropped; it m
   expect(lock(inos[1] as InodeId, FIRST)).toBe(undefined);
 });
 
+test("a mount that is away is granted nothing; when it is back it has what it waited for, in its turn", async () => {
+  const [one, other] = [file("one"), file("other")];
+  lock(one, FIRST);
+  lock(other, FIRST);
+  const waits = [
+    lock(one, SECOND, { wait: true }),
+    lock(one, FIRST, { wait: true, owner: 8n }),
+    lock(other, SECOND, { wait: true }),
+  ];
+  expect(shop.app.engine.mountAway(SECOND, SERVICE_CONTEXT)).toBe(0);
+  lock(one, FIRST, { type: "unlock" });
+  lock(other, FIRST, { type: "unlock" });
+  await waits[1];
+  expect(shop.app.core.locks.waits.count).toBe(2);
+  shop.app.engine.mountBack(SECOND);
+  await waits[2];
+  expect(shop.app.core.locks.waits.count).toBe(1);
+  lock(one, FIRST, { type: "unlock", owner: 8n });
+  await waits[0];
+  expect(rows()).toBe(2);
+  expect(shop.app.engine.mountAway(SECOND, SERVICE_CONTEXT)).toBe(2);
+  shop.app.engine.detachMount(SECOND, SERVICE_CONTEXT);
+  expect([rows(), shop.app.core.locks.away.size]).toEqual([0, 0]);
+});
+
 test("after a restart only mounts that go on have locks", async () => {
   const [one, other] = [file("one"), file("other")];
   lock(one, FIRST);
@@ -174,12 +199,31 @@ test("a lock that can't be recorded is not taken; a mount's locks go though that
   journal.append = () => {
     throw FsError.of("ENOSPC");
   };
-  expect(() => shop.app.engine.detachMount(FIRST, SERVICE_CONTEXT)).toThrow("ENOSPC");
+  shop.app.engine.detachMount(FIRST, SERVICE_CONTEXT);
+  // Nor can what others want to be granted: the old row must go first.
+  expect(() => lock(ino, SECOND)).toThrow("ENOSPC");
+  expect([rows(), shop.app.core.locks.count]).toEqual([1, 0]);
   journal.append = append;
   expect(lock(ino, SECOND)).toBe(undefined);
+  expect([rows(), shop.app.core.locks.count, shop.app.core.locks.dropped]).toEqual([1, 1, []]);
   await reopen([SECOND]);
   shop.app.engine.reapAbandoned(SERVICE_CONTEXT);
   expect(shop.app.core.locks.count).toBe(1);
+});
+
+test("the process of a holder is told on its own machine only", () => {
+  const ino = file("one");
+  const there = 3 as MountId;
+  shop.app.engine.attachMount(there, { resumed: false, elsewhere: true });
+  const pidSeenBy = (mountId: MountId, owner: bigint): number | undefined => {
+    const asked = { op: "getlk", ino, owner, flock: false, lock: { ...WHOLE, type: "write", pid: 1 } } as const;
+    return (shop.app.engine.execute(asked, by(mountId)) as FileLock | undefined)?.pid;
+  };
+  lock(ino, FIRST);
+  expect([pidSeenBy(FIRST, 8n), pidSeenBy(SECOND, 8n), pidSeenBy(there, 8n)]).toEqual([5, 5, 0]);
+  lock(ino, FIRST, { type: "unlock" });
+  lock(ino, there);
+  expect([pidSeenBy(FIRST, 8n), pidSeenBy(there, 8n)]).toEqual([0, 5]);
 });
 
 test("locks leave no trace in the log, and rows of no past", async () => {

@@ -17,7 +17,7 @@ import type { EngineCore } from "./core.ts";
 import { inodeOfDetail, readRangeDetail } from "./detail.ts";
 import { create, mkdir, mknod, symlink, tmpfile } from "./ops/create.ts";
 import { forget, reap } from "./ops/forget.ts";
-import { dropLocks, getlk, setlk } from "./ops/lock.ts";
+import { dropLocks, getlk, mountBack, setlk } from "./ops/lock.ts";
 import { link, rename, rmdir, unlink } from "./ops/names.ts";
 import { getxattr, listxattr, lookup, lseek, map, read, readlink } from "./ops/read.ts";
 import { readdir } from "./ops/readdir.ts";
@@ -93,27 +93,35 @@ export class Engine implements MetadataApi {
     return this.#closing;
   }
 
-  /** A mount of a share of this app begins; `resumed`: it goes on under a new process. */
-  attachMount(mount: MountId, options: { readonly resumed: boolean }): void {
+  /** A mount of a share of this app begins; `resumed`: it goes on under a new process. `elsewhere`: on another machine, where numbers of processes mean others. */
+  attachMount(mount: MountId, options: { readonly resumed: boolean; readonly elsewhere?: boolean }): void {
+    if (options.elsewhere === true) this.core.locks.elsewhere.add(mount);
     this.core.holders.attach(mount, { toldBelow: options.resumed ? this.core.nextInode : 0 });
   }
 
   /** A mount has ended: its locks go, and orphans that only it held end too. */
   detachMount(mount: MountId, context: RequestContext): void {
-    try {
-      this.dropLocks(mount, context);
-    } finally {
-      for (const ino of this.core.holders.detach(mount)) reap(this.core, ino, context);
-    }
+    const { locks } = this.core;
+    locks.waits.failAll(new FsError("EIO", "the mount has ended"), mount);
+    this.dropLocks(mount, context);
+    locks.elsewhere.delete(mount);
+    locks.away.delete(mount);
+    for (const ino of this.core.holders.detach(mount)) reap(this.core, ino, context);
   }
 
-  /**
-   * Drops the locks of a mount that nobody has heard of for too long, and its requests that wait for some; others get them. Answers how many. Throws FsError when that could not be
-   * recorded: they are dropped all the same.
-   */
+  /** Drops the locks of a mount; others get them. Answers how many. Never fails: on a full disk it is recorded later. */
   dropLocks(mount: MountId, context: RequestContext): number {
-    this.core.locks.waits.failAll(new FsError("EIO", "the mount has ended"), mount);
     return dropLocks(this.core, (mountId) => mountId === mount, context);
+  }
+
+  /** Nobody has heard of a mount for too long: as `dropLocks`; and what of it waits for a lock gets none until `mountBack`. */
+  mountAway(mount: MountId, context: RequestContext): number {
+    this.core.locks.away.add(mount);
+    return this.dropLocks(mount, context);
+  }
+
+  mountBack(mount: MountId): void {
+    mountBack(this.core, mount);
   }
 
   /** Ends locks and orphans whose mounts no longer exist. Called once all mounts that go on are attached. */

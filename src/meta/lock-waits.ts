@@ -58,6 +58,12 @@ export class LockWaits {
     return this.#owners.get(ownerKey(owner)) ?? NONE;
   }
 
+  /** Inodes with locks that a mount waits for. */
+  inosOf(mountId: MountId): InodeId[] {
+    const waited = [...this.#inodes].filter(([, waits]) => [...waits].some(({ owner }) => owner.mountId === mountId));
+    return waited.map(([ino]) => ino);
+  }
+
   /** The wait is over: the lock is taken. Nothing when it has ended already. */
   grant(wait: LockWait): void {
     if (this.#remove(wait)) wait.end(undefined);

@@ -5,7 +5,7 @@ import type { InodeId, MountId } from "../domain/ids.ts";
 import type { FileLock } from "../domain/metadata-api.ts";
 import { wouldDeadlock } from "./lock-deadlock.ts";
 import { LOCK_END_MAX } from "./lock-ranges.ts";
-import { decodeLock, type LockOwner } from "./lock-rows.ts";
+import { decodeLock, encodeLock, type LockOwner } from "./lock-rows.ts";
 import { Locks } from "./locks.ts";
 import { SERVICE_CONTEXT } from "./open-app.ts";
 
@@ -158,9 +158,15 @@ describe("the table of locks", () => {
     take(locks, owner(1, { mountId: 2 }), lock("read", 0, 5));
     take(locks, owner(1, { mountId: 2 }), lock("read", 9, 9), (INO + 1) as InodeId);
     take(locks, owner(1, { mountId: 2, flock: true }), lock("read", 0, 5));
-    const { inos, keys } = locks.drop((mountId) => mountId === 2);
-    expect([inos, keys.length, locks.count]).toEqual([[INO, INO + 1], 3, 1]);
-    expect(locks.drop((mountId) => mountId === 2).keys).toEqual([]);
+    const { inos, count } = locks.drop((mountId) => mountId === 2);
+    expect([inos, count, locks.count]).toEqual([[INO, INO + 1], 3, 1]);
+    const rows = locks.dropped.map((key) => decodeLock(key, encodeLock({ start: 0n, end: 0n, type: "read", pid: 0 })));
+    expect(rows.map(({ ino, owner: { mountId, flock } }) => `${ino} ${mountId} ${flock}`).sort()).toEqual([
+      `${INO} 2 false`,
+      `${INO} 2 true`,
+      `${INO + 1} 2 false`,
+    ]);
+    expect(locks.drop((mountId) => mountId === 2).count).toBe(0);
   });
 });
 

@@ -35,11 +35,17 @@ type Inode = { readonly holders: Map<string, Holder>; count: number };
  * Which locks are held in an app, and who waits. POSIX and flock(2) locks don't see each other, as on every Linux file system.
  *
  * Invariants
- * L1  What is held here is what the rows of `TABLE.LOCK` say, as of the last record. (Only where dropping a mount's locks could not be recorded, rows of a mount that is gone are left.)
+ * L1  What is held here is what the rows of `TABLE.LOCK` say, as of the last record, but for `dropped` ones: they go with, or before, the next record that changes locks.
  * L2  Of one kind no two owners hold overlapping ranges of which one is a write lock; the ranges of one owner are in order, don't overlap, and neighbours differ in type.
  */
 export class Locks {
   readonly waits = new LockWaits();
+  /** Keys of rows whose locks are held no more. */
+  readonly dropped: Buffer[] = [];
+  /** Mounts of other machines, whose processes have other numbers. */
+  readonly elsewhere = new Set<MountId>();
+  /** Mounts that nobody hears of at present: nothing is granted to them, since nobody could give it back. */
+  readonly away = new Set<MountId>();
   readonly #inodes = new Map<InodeId, Inode>();
   #count = 0;
 
@@ -114,20 +120,20 @@ export class Locks {
     for (const wait of this.waits.of(ino)) this.waits.fail(wait, FsError.of("ESTALE"));
   }
 
-  /** Takes away all locks of the mounts that `isGone` says. Answers where, and the keys of their rows. */
-  drop(isGone: (mountId: MountId) => boolean): { readonly inos: readonly InodeId[]; readonly keys: readonly Buffer[] } {
+  /** Takes away all locks of the mounts that `isGone` says; their rows are `dropped`. Answers where they were, and how many. */
+  drop(isGone: (mountId: MountId) => boolean): { readonly inos: readonly InodeId[]; readonly count: number } {
     const inos: InodeId[] = [];
-    const keys: Buffer[] = [];
+    const before = this.#count;
     for (const [ino, { holders }] of this.#inodes) {
       const gone = [...holders.values()].filter(({ owner }) => isGone(owner.mountId));
       if (gone.length === 0) continue;
       inos.push(ino);
       for (const holder of gone) {
-        keys.push(...keysOfHolder(ino, holder));
+        this.dropped.push(...keysOfHolder(ino, holder));
         this.#set(ino, { owner: holder.owner, ranges: NOTHING });
       }
     }
-    return { inos, keys };
+    return { inos, count: before - this.#count };
   }
 
   #set(ino: InodeId, holder: Holder): void {

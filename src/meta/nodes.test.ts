@@ -91,6 +91,18 @@ test("each change is one record, and a restart knows the same", async () => {
   expect(again.ofCertificate("c2")).toMatchObject({ name: "web1", state: "removed" });
 });
 
+test("so many nodes are kept; room is made by forgetting those of which nothing can come back", () => {
+  for (let count = 0; count < 10_000; count += 1) invite(`n${count}`, `t${count}`);
+  join("t1", "key", "c1");
+  expect(() => invite("one-more", "t")).toThrow("there are 10000 nodes");
+  apps.clock.step(101 * SEC);
+  invite("one-more", "t");
+  expect(nodes.all()).toHaveLength(9_501);
+  expect(nodes.get("n1")?.state).toBe("joined");
+  expect([nodes.get("n0"), nodes.ofCertificate("t0")]).toEqual([undefined, undefined]);
+  expect(new Nodes(core).all()).toHaveLength(9_501);
+});
+
 test("removing tells who listens, once; what is not there or not removed is said", () => {
   const heard: string[] = [];
   const stop = nodes.onRemoved((name) => heard.push(name));

@@ -33,6 +33,9 @@ export type NodeRow = {
 /** Rows kept; a service has a few, and somebody else's authority could name any number. */
 export const NODES_MAX = 10_000;
 
+/** Nodes forgotten in one record, whose detail has at most 64 KiB: names have 64 characters. */
+const FORGOTTEN_AT_ONCE_MAX = 500;
+
 /** Certificates of one node that are known: it has one, and another while it is renewed; an authority that renews them daily lets them end as fast. */
 const CERTIFICATES_MAX = 64;
 
@@ -81,6 +84,7 @@ export class Nodes {
       const message = `there is a node "${name}" already: choose another name, or remove that one first (tidemark node remove ${name})`;
       throw new TidemarkError("ALREADY_EXISTS", message);
     }
+    if (before === undefined && this.#rows.size >= NODES_MAX) this.#forgetOver(context);
     this.#checkRoom(before);
     const invite = { thumbprint, expiresSec };
     return this.#set({ name, state: "invited", since: this.#now(), certificates: [], invite }, context);
@@ -139,6 +143,23 @@ export class Nodes {
     const { refused = [] } = row;
     const certificates = oldCertificates ? { certificates: refused } : { certificates: [], refused };
     return this.#set({ name, state: "joined", since: this.#now(), ...certificates }, context);
+  }
+
+  /** Forgets nodes of which nothing can come back: removed ones, or tickets never used, whose certificates have all expired. */
+  #forgetOver(context: RequestContext): void {
+    const nowSec = this.#now().sec;
+    const isOver = ({ state, certificates, refused = [], invite }: NodeRow): boolean =>
+      state !== "joined" &&
+      [...certificates, ...refused, ...(invite ? [invite] : [])].every((each) => each.expiresSec < nowSec);
+    const over = this.all().filter(isOver).slice(0, FORGOTTEN_AT_ONCE_MAX);
+    if (over.length === 0) return;
+    const tx = this.#core.begin(context);
+    for (const { name } of over) tx.row(nodeKey(name), null);
+    tx.commit(RECORD_OP.NODE_REMOVE, encodeJson({ forgotten: over.map(({ name }) => name) }), { useReserve: true });
+    for (const row of over) {
+      this.#rows.delete(row.name);
+      for (const thumbprint of thumbprintsOf(row)) this.#names.delete(thumbprint);
+    }
   }
 
   #checkRoom(before: NodeRow | undefined): void {

@@ -6,7 +6,7 @@ import { assert } from "../base/assert.ts";
 export type SealId = { readonly epoch: number; readonly sequence: number };
 
 /** Folders of an app's objects. */
-export type AppFolder = "epochs" | "seals" | "packs" | "runs" | "checkpoints" | "tombs" | "purges";
+export type AppFolder = "epochs" | "seals" | "packs" | "runs" | "checkpoints" | "tombs";
 
 export const REPOSITORY_FILE = "repository.json";
 export const KEYS_PREFIX = "keys/";

@@ -7,7 +7,7 @@ import { damagedObject, newerObject } from "./object-errors.ts";
 // FORMAT.md, "Object": header and frames.
 
 /** Numbers of the kinds of objects, as they stand in headers. */
-export const OBJECT_KIND = { pack: 1, seal: 2, run: 3, checkpoint: 4, epoch: 5, tomb: 6, purge: 7 } as const;
+export const OBJECT_KIND = { pack: 1, seal: 2, run: 3, checkpoint: 4, epoch: 5, tomb: 6 } as const;
 
 export type ObjectKind = keyof typeof OBJECT_KIND;
 

@@ -49,7 +49,7 @@ export type ExecutedTombs = {
 /** Names in one tomb: 8 MiB of JSON at most. */
 export const TOMB_NAMES_MAX = 32_768;
 
-const FOLDERS: readonly AppFolder[] = ["seals", "packs", "runs", "checkpoints", "purges"];
+const FOLDERS: readonly AppFolder[] = ["seals", "packs", "runs", "checkpoints"];
 
 /** Tombs of an app: each pruning, once a day at most, writes one or a few, and they go after a day. All are held in memory. */
 export const TOMBS_MAX = 1024;

@@ -184,7 +184,8 @@ function historyClient(caller: GrpcCaller): HistoryApi {
   };
 }
 
-function changesClient(caller: GrpcCaller): ChangesApi {
+/** Also over the network: there `caller` sends a token. */
+export function changesClient(caller: GrpcCaller): ChangesApi {
   const { method } = ChangesService;
   return {
     changes: (request, options) =>

@@ -25,10 +25,12 @@ export type CallerChannel = {
 export class GrpcCaller {
   readonly #channel: CallerChannel;
   readonly #clock: Clock;
+  readonly #token: string | undefined;
 
-  /** To a Unix socket, or over a channel, which it then owns. Connects at the first call. UNAVAILABLE, then or now, when nothing listens there. */
-  constructor(options: { clock: Clock } & ({ socketPath: string } | { channel: CallerChannel })) {
+  /** To a Unix socket, or over a channel, which it then owns; a token is sent with every call. Connects at the first call. UNAVAILABLE, then or now, when nothing listens there. */
+  constructor(options: { clock: Clock } & ({ socketPath: string } | { channel: CallerChannel; token?: string })) {
     this.#clock = options.clock;
+    this.#token = "channel" in options ? options.token : undefined;
     this.#channel = "channel" in options ? options.channel : socketChannel(options.socketPath);
   }
 
@@ -38,7 +40,7 @@ export class GrpcCaller {
     request: MessageInitShape<M["input"]>,
     options: CallOptions | undefined,
   ): Promise<MessageShape<M["output"]>> {
-    const { signal, headers } = prepare(options);
+    const { signal, headers } = this.#prepare(options);
     return new Promise((resolve, reject) => {
       const call = this.#channel.client.makeUnaryRequest(
         methodPath(method),
@@ -64,7 +66,7 @@ export class GrpcCaller {
     request: MessageInitShape<M["input"]>,
     options: CallOptions | undefined,
   ): AsyncGenerator<MessageShape<M["output"]>, void, undefined> {
-    const { signal, headers } = prepare(options);
+    const { signal, headers } = this.#prepare(options);
     const call = this.#channel.client.makeServerStreamRequest(
       methodPath(method),
       encoder(method.input),
@@ -91,6 +93,16 @@ export class GrpcCaller {
   close(): void {
     this.#channel.close();
   }
+
+  #prepare(options: CallOptions | undefined): { signal: AbortSignal | undefined; headers: Metadata } {
+    const signal = options?.signal;
+    if (signal?.aborted === true) throw new TidemarkError("CANCELLED", "the call was interrupted");
+    const headers = new Metadata();
+    if (this.#token !== undefined) headers.set("authorization", `Bearer ${this.#token}`);
+    // Over the network it is not for the caller to say who acts.
+    else if (options?.actor !== undefined) setActorHeader(headers, options.actor);
+    return { signal, headers };
+  }
 }
 
 function socketChannel(socketPath: string): CallerChannel {
@@ -110,12 +122,4 @@ function socketChannel(socketPath: string): CallerChannel {
       cause,
     });
   }
-}
-
-function prepare(options: CallOptions | undefined): { signal: AbortSignal | undefined; headers: Metadata } {
-  const signal = options?.signal;
-  if (signal?.aborted === true) throw new TidemarkError("CANCELLED", "the call was interrupted");
-  const headers = new Metadata();
-  if (options?.actor !== undefined) setActorHeader(headers, options.actor);
-  return { signal, headers };
 }

@@ -1,8 +1,15 @@
 import { mkdtempSync, rmSync } from "node:fs";
+import type { Socket } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import type { Duplex } from "node:stream";
-import type { ClientDuplexStream, ServiceDefinition, UntypedServiceImplementation } from "@grpc/grpc-js";
+import type { ConnectionOptions } from "node:tls";
+import type {
+  ChannelOptions,
+  ClientDuplexStream,
+  ServiceDefinition,
+  UntypedServiceImplementation,
+} from "@grpc/grpc-js";
 import { type Clock, SystemClock, type Timestamp } from "../base/clock.ts";
 import { type MemoryLog, memoryLog } from "../base/log.ts";
 import { SystemTimers } from "../base/timers.ts";
@@ -10,8 +17,8 @@ import type { Admission, NodePeer } from "../domain/node-join.ts";
 import { NetworkServer } from "./network-server.ts";
 import { peerOf } from "./peer.ts";
 import { CertificateAuthority } from "./tls/authority.ts";
+import type { ConnectionLimits } from "./tls/connection-count.ts";
 import { credentialsOf, type NetworkChannel, openChannel } from "./tls/credentials.ts";
-import type { ConnectionLimits } from "./tls/listener.ts";
 import type { TlsMaterial } from "./tls/tls-files.ts";
 
 const asIs = (bytes: Buffer): Buffer => bytes;
@@ -29,6 +36,8 @@ const DEFINITION: ServiceDefinition = {
   join: { path: "/tidemark.v1.NodeService/Join", requestStream: false, responseStream: false, ...raw },
 };
 
+export type TestNetworkOptions = { readonly limits?: Partial<ConnectionLimits>; readonly keepaliveMs?: number };
+
 /** For tests: a NetworkServer on loopback with an authority of its own, and what it takes to call it. */
 export class TestNetwork {
   readonly folder: string;
@@ -44,7 +53,7 @@ export class TestNetwork {
 
   private constructor(
     folder: string,
-    parts: { authority: CertificateAuthority; material: TlsMaterial; limits: Partial<ConnectionLimits> },
+    parts: { authority: CertificateAuthority; material: TlsMaterial; options: TestNetworkOptions },
   ) {
     this.folder = folder;
     this.authority = parts.authority;
@@ -53,18 +62,18 @@ export class TestNetwork {
     this.log = memoryLog();
     const gate = { admission: (peer: NodePeer) => this.admit(peer) };
     const timers = new SystemTimers();
-    this.server = new NetworkServer({ gate, clock: this.#clock, timers, log: this.log, limits: parts.limits });
+    this.server = new NetworkServer({ gate, clock: this.#clock, timers, log: this.log, ...parts.options });
     const who = (call: Parameters<typeof peerOf>[0], answer: (error: null, bytes: Buffer) => void): void =>
       answer(null, Buffer.from(JSON.stringify(peerOf(call))));
     const echo = (call: Duplex): unknown => call.pipe(call);
     this.server.add(DEFINITION, { who, join: who, echo } as object as UntypedServiceImplementation);
   }
 
-  static async start(limits: Partial<ConnectionLimits> = {}): Promise<TestNetwork> {
+  static async start(options: TestNetworkOptions = {}): Promise<TestNetwork> {
     const folder = mkdtempSync(path.join(tmpdir(), "tidemark-tls-"));
     const authority = await CertificateAuthority.open(path.join(folder, "tls"), { clock: new SystemClock() });
     const material = await authority.service(["127.0.0.1", "localhost", "::1"]);
-    const network = new TestNetwork(folder, { authority, material, limits });
+    const network = new TestNetwork(folder, { authority, material, options });
     network.port = (await network.server.listenTls({ host: "127.0.0.1", port: 0 }, material)).port;
     return network;
   }
@@ -83,10 +92,19 @@ export class TestNetwork {
     return { sec: this.#clock.now().sec + seconds, nsec: 0 };
   }
 
+  /** For a TLS client that is no channel. */
+  tlsOptions({ certificate, key, authority }: TlsMaterial): ConnectionOptions {
+    const secrets = { cert: certificate, key, ca: authority };
+    return { host: "127.0.0.1", port: this.port, ...secrets, ALPNProtocols: ["h2"] };
+  }
+
   /** A channel that is closed with the network. */
-  channel(material: TlsMaterial | "plaintext", { host = "127.0.0.1", port = this.port } = {}): NetworkChannel {
+  channel(
+    material: TlsMaterial | "plaintext",
+    { host = "127.0.0.1", port = this.port, channelOptions = {} as ChannelOptions } = {},
+  ): NetworkChannel {
     const credentials = material === "plaintext" ? ({ kind: "plaintext" } as const) : credentialsOf(material);
-    const channel = openChannel({ address: `${host}:${port}`, credentials });
+    const channel = openChannel({ address: `${host}:${port}`, credentials, channelOptions });
     this.#channels.push(channel);
     return channel;
   }
@@ -113,4 +131,12 @@ export class TestNetwork {
     await this.server.close({ graceMs: 100 });
     rmSync(this.folder, { recursive: true });
   }
+}
+
+/** For tests: resolves when the other end has closed it. */
+export async function closed(socket: Socket): Promise<void> {
+  socket.on("error", () => {});
+  socket.resume();
+  // Not `once` of node:events, which takes an error before the close for its own.
+  if (!socket.closed) await new Promise((resolve) => socket.once("close", resolve));
 }

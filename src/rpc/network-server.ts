@@ -1,4 +1,5 @@
-import type { Duplex } from "node:stream";
+import type { ServerHttp2Session } from "node:http2";
+import { Duplex } from "node:stream";
 import type { TLSSocket } from "node:tls";
 import {
   type ConnectionInjector,
@@ -21,16 +22,16 @@ import { MESSAGE_BYTES_MAX } from "./grpc-service.ts";
 import { peerOf } from "./peer.ts";
 import { RefusalLog } from "./refusal-log.ts";
 import { nodeNameOf, thumbprintOfPeer } from "./tls/certificate.ts";
-import { CONNECTION_LIMITS, type ConnectionLimits, Listener, remoteOf } from "./tls/listener.ts";
+import { CONNECTION_LIMITS, type ConnectionLimits } from "./tls/connection-count.ts";
+import { Listener, remoteOf } from "./tls/listener.ts";
 import type { NetworkAddress } from "./tls/network-address.ts";
 import type { TlsMaterial } from "./tls/tls-files.ts";
 
 /** The one call that a ticket's certificate may make. */
 export const JOIN_PATH = "/tidemark.v1.NodeService/Join";
 
-/** A half-open connection is noticed within both together. */
+/** Each end asks the other so often, and waits so long for the answer: a half-open connection is noticed within twice that. */
 const KEEPALIVE_MS = 10_000;
-const KEEPALIVE_TIMEOUT_MS = 10_000;
 
 /** A connection without a call is of no use; a node that comes back makes a new one. */
 const IDLE_MS = 300_000;
@@ -40,6 +41,9 @@ const STREAMS_PER_CONNECTION_MAX = 256;
 
 /** What HTTP/2 may hold for one connection, in MiB: some messages of the largest size each way, and far from what one peer could otherwise pile up. */
 const CONNECTION_MEMORY_MIB_MAX = 128;
+
+/** What may be under way to us on one connection, unread: the largest write with room, and 1 GB/s where a round trip takes 4 ms. */
+const WINDOW_BYTES = 4 * 1024 * 1024;
 
 /** Who is refused gets an answer that says so; then the connection ends. */
 const REFUSED_LINGER_MS = 2_000;
@@ -53,6 +57,10 @@ export type NetworkServerOptions = {
   readonly timers: Timers;
   readonly log: Log;
   readonly limits?: Partial<ConnectionLimits>;
+  /** How often a connection is asked for a sign of life, and how long for the answer; for tests. */
+  readonly keepaliveMs?: number;
+  /** Hears of a peer with a good certificate whom the gate has refused a connection. */
+  readonly onRefused?: (peer: NodePeer, reason: string) => void;
 };
 
 /**
@@ -75,8 +83,9 @@ export class NetworkServer {
     this.#options = options;
     this.#limits = { ...CONNECTION_LIMITS, ...options.limits };
     this.#refusals = new RefusalLog(options.log, options.clock);
-    this.#secure = makeDoor(this.#interceptor({ proven: true }));
-    this.#plain = makeDoor(this.#interceptor({ proven: false }));
+    const { keepaliveMs = KEEPALIVE_MS } = options;
+    this.#secure = makeDoor(this.#interceptor({ proven: true }), keepaliveMs);
+    this.#plain = makeDoor(this.#interceptor({ proven: false }), keepaliveMs);
   }
 
   /** Serves `service` on every address. Before the first `listen`. */
@@ -147,7 +156,9 @@ export class NetworkServer {
     this.#secure.connections.injectConnection(socket);
   }
 
-  #dismiss(socket: TLSSocket, { node, address }: NodePeer, reason: string): void {
+  #dismiss(socket: TLSSocket, peer: NodePeer, reason: string): void {
+    const { node, address } = peer;
+    this.#options.onRefused?.(peer, reason);
     this.#refusals.refused({ address, reason: node === "" ? reason : `node ${node}: ${reason}` });
     this.#options.timers.after(REFUSED_LINGER_MS, () => socket.destroy());
   }
@@ -164,8 +175,9 @@ export class NetworkServer {
 
   /** Asks the gate before a call reaches its handler. `proven`: a call without a certificate can't be. */
   #interceptor({ proven }: { readonly proven: boolean }): ServerInterceptor {
-    return (method, call) =>
-      new ServerInterceptingCall(call, {
+    return (method, call) => {
+      widen(call);
+      return new ServerInterceptingCall(call, {
         start: (next) =>
           next({
             onReceiveMetadata: (metadata: Metadata, go: (metadata: Metadata) => void) => {
@@ -182,6 +194,7 @@ export class NetworkServer {
             },
           }),
       });
+    };
   }
 
   #refusal(peer: NodePeer, { path, proven }: { readonly path: string; readonly proven: boolean }): string | undefined {
@@ -209,17 +222,33 @@ export class NetworkServer {
   }
 }
 
+/**
+ * Lets a peer send more before it must wait for an answer: HTTP/2 begins with 64 KiB, which is 16 MB/s where a round trip takes 4 ms. grpc-js has an option for that for clients, none for servers, so this goes behind its back to
+ * the connection; where that is not as it was, writing is slower over long ways, and nothing else.
+ */
+function widen(call: object): void {
+  const stream: unknown = "stream" in call ? call.stream : undefined;
+  if (!(stream instanceof Duplex) || !("session" in stream)) return;
+  const session = stream.session as ServerHttp2Session | undefined;
+  if (session === undefined || session.destroyed || WIDE.has(session)) return;
+  WIDE.add(session);
+  session.setLocalWindowSize(WINDOW_BYTES);
+  session.settings({ initialWindowSize: WINDOW_BYTES });
+}
+
+const WIDE = new WeakSet<object>();
+
 /** A grpc-js server, and the way to hand it connections. */
 type Door = { readonly server: Server; readonly connections: ConnectionInjector };
 
-function makeDoor(interceptor: ServerInterceptor): Door {
+function makeDoor(interceptor: ServerInterceptor, keepaliveMs: number): Door {
   const server = new Server({
     interceptors: [interceptor],
     "grpc.max_receive_message_length": MESSAGE_BYTES_MAX,
     "grpc.max_send_message_length": MESSAGE_BYTES_MAX,
     "grpc.max_concurrent_streams": STREAMS_PER_CONNECTION_MAX,
-    "grpc.keepalive_time_ms": KEEPALIVE_MS,
-    "grpc.keepalive_timeout_ms": KEEPALIVE_TIMEOUT_MS,
+    "grpc.keepalive_time_ms": keepaliveMs,
+    "grpc.keepalive_timeout_ms": keepaliveMs,
     "grpc.max_connection_idle_ms": IDLE_MS,
     "grpc-node.max_session_memory": CONNECTION_MEMORY_MIB_MAX,
     "grpc.enable_channelz": 0,

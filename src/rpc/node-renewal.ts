@@ -28,7 +28,7 @@ export function keepRenewed(
     try {
       const { isDue } = await nodeCertificate(folder, clock);
       if (!isDue) return;
-      const until = await renewCertificate(folder, { clock, signal: stopping.signal });
+      const until = await renewCertificate(folder, { clock, timers, signal: stopping.signal });
       log.info("the certificate of this node was renewed", { until: new Date(until.sec * 1000).toISOString() });
     } catch (error) {
       const nowMs = clock.monotonicMs();

@@ -1,23 +1,27 @@
-import { createHash, X509Certificate } from "node:crypto";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { X509Certificate } from "node:crypto";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { Readable } from "node:stream";
-import { connect } from "node:tls";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { type Clock, SystemClock } from "../../src/base/clock.ts";
 import { memoryLog } from "../../src/base/log.ts";
 import { ManualTimers } from "../../src/base/timers.ts";
-import type { NodeInfo } from "../../src/domain/admin-nodes.ts";
 import { nodeCertificate } from "../../src/rpc/node-client.ts";
 import { keepRenewed } from "../../src/rpc/node-renewal.ts";
-import { CertificateAuthority } from "../../src/rpc/tls/authority.ts";
 import { clientCredentials, joinedAddress, openChannel } from "../../src/rpc/tls/credentials.ts";
 import { NodeFolder } from "../../src/rpc/tls/node-folder.ts";
 import { parseTicket } from "../../src/rpc/tls/ticket.ts";
-import { issueCertificate } from "../../src/rpc/tls/x509.ts";
-import { type CliResult, cli } from "./harness.ts";
-import { NodeService } from "./node-service.ts";
+import { NodeService, nodeCommands } from "./node-service.ts";
 
 let base: string;
 let service: NodeService;
@@ -32,19 +36,10 @@ afterEach(async () => {
   rmSync(base, { recursive: true });
 });
 
-const nodeData = (name: string): string => path.join(base, name);
+const _nodeData = (name: string): string => path.join(base, name);
 const nodeFolder = (name: string): string => path.join(base, name, "node");
 
-/** A command on the service's machine, or, with `on`, on that of a node; with this machine's clock, which certificates go by. */
-function tidemark(
-  args: readonly string[],
-  { on, stdin, ...rest }: { on?: string; stdin?: string; terminal?: boolean; answer?: string } = {},
-): Promise<CliResult> {
-  const data = ["--data", on === undefined ? path.join(base, "service") : nodeData(on)];
-  const given = stdin === undefined ? {} : { stdin: Readable.from([stdin]) };
-  const environment = { clock: new SystemClock(), workingFolder: base, ...given };
-  return cli([...args, ...data], { api: service.api, environment, ...rest });
-}
+const { tidemark, nodes } = nodeCommands(() => ({ base, service }));
 
 async function invite(name: string): Promise<string> {
   const { code, stdout } = await tidemark(["node", "invite", name]);
@@ -61,14 +56,6 @@ async function joined(name: string): Promise<void> {
   expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
 }
 
-async function nodes(): Promise<NodeInfo[]> {
-  const { stdout } = await tidemark(["node", "list", "--json"]);
-  return stdout
-    .split("\n")
-    .filter((line) => line !== "")
-    .map((line) => JSON.parse(line) as NodeInfo);
-}
-
 describe("join", () => {
   test("makes a machine a node: its key never leaves it, and what it has is its owner's alone", async () => {
     const ticket = await invite("web1");
@@ -83,7 +70,7 @@ describe("join", () => {
     const { key } = parseTicket("t", readFileSync(ticket, "utf8"));
     expect(readFileSync(path.join(folder, "node.key"), "utf8")).not.toBe(key);
     expect(await nodes()).toMatchObject([{ name: "web1", state: "joined", sessionCount: 2 }]);
-    expect(service.acts).toMatchObject([{ kind: "joined", node: "web1" }]);
+    expect(service.audited).toEqual([expect.stringMatching(/^act: node web1 \(certificate \S{43}\), node\.join, $/)]);
     expect(JSON.stringify(service.log.lines)).not.toContain("PRIVATE");
   });
 
@@ -104,7 +91,9 @@ describe("join", () => {
     expect(second.code).toBe(6);
     expect(second.stderr).toContain("the ticket is refused: it was used already");
     expect(existsSync(path.join(nodeFolder("thief"), "node.crt"))).toBe(false);
-    expect(service.acts.at(-1)).toMatchObject({ kind: "refused", node: "web1", peer: { node: "web1" } });
+    expect(service.audited.at(-1)).toMatch(
+      /^refused: node web1 .*, node\.join, the ticket is refused: it was used already/,
+    );
     expect(await nodes()).toHaveLength(1);
   });
 
@@ -132,7 +121,7 @@ describe("join", () => {
     const again = await tidemark(["node", "join", await invite("web2")], { on: "web1" });
     expect(again.code).toBe(5);
     expect(again.stderr).toContain(
-      `this machine has joined the service at ${service.address}: remove ${nodeFolder("web1")}`,
+      `this machine has joined the service at ${service.address}: if it is to leave that one: tidemark node leave`,
     );
   });
 
@@ -201,6 +190,7 @@ describe("remove", () => {
     const renewed = await tidemark(["node", "renew"], { on: "web1" });
     expect(renewed.code).toBe(6);
     expect(renewed.stderr).toContain('the service refuses this node: node "web1" was removed from the service on ');
+    expect(service.audited.at(-1)).toMatch(/^refused: node web1 .*, node\.connect, node "web1" was removed/);
     expect((await tidemark(["node", "renew"], { on: "web2" })).stderr).toContain("less than a minute ago");
     expect((await nodes()).map(({ name, state }) => [name, state])).toEqual([
       ["web1", "removed"],
@@ -215,7 +205,9 @@ describe("remove", () => {
     service = await NodeService.open(path.join(base, "service"));
     writeFileSync(path.join(nodeFolder("web1"), "service.json"), JSON.stringify({ address: service.address }));
     expect((await tidemark(["node", "renew"], { on: "web1" })).code).toBe(6);
-    rmSync(nodeData("web1"), { recursive: true });
+    const left = await tidemark(["node", "leave"], { on: "web1" });
+    expect(left.stdout).toContain(`This machine is no node of the service at ${service.address} any more.`);
+    expect(readdirSync(nodeFolder("web1"))).toEqual([]);
     await joined("web1");
     expect(await nodes()).toMatchObject([{ name: "web1", state: "joined" }]);
   });
@@ -275,6 +267,19 @@ describe("renew", () => {
     expect(timers.pendingCount).toBe(0);
   });
 
+  test("a machine whose certificate has expired is told to join again; one with mounts does not leave", async () => {
+    await joined("web1");
+    const now = { sec: new SystemClock().now().sec + 366 * 86_400, nsec: 0 };
+    await expect(clientCredentials({ nodeFolder: nodeFolder("web1") }, { now })).rejects.toThrow(
+      /node\.crt has expired on \S+, so it can't be renewed: this machine has to join again/,
+    );
+    mkdirSync(path.join(nodeFolder("web1"), "mounts"));
+    writeFileSync(path.join(nodeFolder("web1"), "mounts", "a.json"), "{}");
+    const { code, stderr } = await tidemark(["node", "leave"], { on: "web1" });
+    expect([code, stderr]).toEqual([5, expect.stringContaining("umount them first")]);
+    expect((await tidemark(["node", "leave"], { on: "web2" })).stderr).toContain("this machine has joined no service");
+  });
+
   test("says that this machine has joined nothing, or that its files were changed", async () => {
     const nothing = await tidemark(["node", "renew"], { on: "web1" });
     expect([nothing.code, nothing.stderr]).toEqual([5, expect.stringContaining("this machine has joined no service")]);
@@ -331,6 +336,28 @@ describe("a service", () => {
     service = after;
   });
 
+  test("warns when its authority ends within a year", async () => {
+    await service.close();
+    const system = new SystemClock();
+    const clock = { now: () => ({ sec: system.now().sec + 3300 * 86_400, nsec: 0 }), monotonicMs: () => 0 };
+    service = await NodeService.open(path.join(base, "service"), { listen: {}, clock });
+    expect(service.log.at("alarm")).toMatchObject([
+      { message: expect.stringContaining("authority of this service expires") },
+    ]);
+  });
+
+  test("whose certificates can't be read says so at the first start, and serves this machine when it takes over", async () => {
+    const dataFolder = path.join(base, "service");
+    await service.close();
+    chmodSync(path.join(dataFolder, "tls", "ca.key"), 0o644);
+    await expect(NodeService.open(dataFolder, { listen: {} })).rejects.toThrow("is open to others");
+    service = await NodeService.open(dataFolder, { listen: {}, restarted: true });
+    expect(service.log.at("alarm")).toMatchObject([
+      { message: expect.stringContaining("no node reaches the service") },
+    ]);
+    expect([service.address, await nodes()]).toEqual(["", []]);
+  });
+
   test("tells its names in tickets and in its certificate", async () => {
     await service.close();
     service = await NodeService.open(path.join(base, "service"), {
@@ -347,109 +374,5 @@ describe("a service", () => {
     for (const name of ["files.example.net", "machine.example", "localhost"])
       expect(certificate.checkHost(name)).toBe(name);
     for (const address of ["192.0.2.7", "127.0.0.1", "::1"]) expect(certificate.checkIP(address)).toBe(address);
-  });
-});
-
-describe("with certificates of another authority", () => {
-  const put = (name: string, text: string): string => {
-    const file = path.join(base, name);
-    writeFileSync(file, text, { mode: 0o600 });
-    return file;
-  };
-
-  async function certified(
-    name: string,
-    purpose: "service" | "node",
-  ): Promise<{ certFile: string; keyFile: string; caFile: string }> {
-    const clock = new SystemClock();
-    const authority = await CertificateAuthority.open(path.join(base, "corporate"), { clock });
-    const { sec } = clock.now();
-    const made = await issueCertificate(
-      { certificate: authority.certificate, key: readFileSync(path.join(base, "corporate", "ca.key"), "utf8") },
-      {
-        ...{ name, purpose, alternativeNames: ["127.0.0.1"] },
-        validity: { from: { sec: sec - 60, nsec: 0 }, until: { sec: sec + 3600, nsec: 0 } },
-      },
-    );
-    const id = createHash("sha256").update(made.certificate).digest("hex").slice(0, 8);
-    return {
-      certFile: put(`${name}-${id}.crt`, made.certificate),
-      keyFile: put(`${name}-${id}.key`, made.key),
-      caFile: path.join(base, "corporate", "ca.crt"),
-    };
-  }
-
-  async function renew(files: { certFile: string; keyFile: string; caFile: string }): Promise<string> {
-    const { GrpcCaller } = await import("../../src/rpc/grpc-caller.ts");
-    const { NodeService: descriptor } = await import("../../src/rpc/gen/tidemark/v1/node_pb.ts");
-    const clock = new SystemClock();
-    const credentials = await clientCredentials(files, { now: clock.now() });
-    const caller = new GrpcCaller({ channel: openChannel({ address: service.address, credentials }), clock });
-    try {
-      await caller.unary(descriptor.method.renew, { certificateRequest: Buffer.from("x") }, undefined);
-      return "renewed";
-    } catch (error) {
-      return (error as Error).message;
-    } finally {
-      caller.close();
-    }
-  }
-
-  const timers = new ManualTimers();
-  let tls: Awaited<ReturnType<typeof certified>>;
-
-  beforeEach(async () => {
-    await service.close();
-    tls = await certified("service", "service");
-    service = await NodeService.open(path.join(base, "external"), { listen: { tls }, timers });
-  });
-
-  test("whom that one has named is a node, without a ticket, and is listed", async () => {
-    expect(await renew(await certified("web1", "node"))).toContain("have that one issue or renew yours");
-    expect(await nodes()).toMatchObject([{ name: "web1", state: "joined", address: expect.stringMatching(/^127/) }]);
-    const { code, stderr } = await tidemark(["node", "invite", "web2"]);
-    expect([code, stderr]).toEqual([5, expect.stringContaining("needs one from there, and no ticket")]);
-    expect(existsSync(path.join(base, "external", "tls"))).toBe(false);
-  });
-
-  test("a removed node is refused whatever certificate it has, until it is allowed with another one", async () => {
-    const first = await certified("web1", "node");
-    const second = await certified("web1", "node");
-    await renew(first);
-    await tidemark(["node", "remove", "web1", "--yes"]);
-    expect(await renew(first)).toContain("was removed");
-    expect(await renew(second)).toContain("was removed");
-    expect((await tidemark(["node", "allow", "web1"])).stdout).toContain(
-      "is accepted again, with a certificate that it did not have before",
-    );
-    expect(await renew(first)).toContain("this certificate of node");
-    expect(await renew(second)).toContain("have that one issue");
-  });
-
-  test("its files are read again when they were replaced; a bad replacement is an alarm, and the one before goes on", async () => {
-    const shown = (): Promise<string> =>
-      new Promise((resolve, reject) => {
-        const socket = connect(
-          Number(service.address.split(":")[1]),
-          "127.0.0.1",
-          { rejectUnauthorized: false },
-          () => {
-            resolve(socket.getPeerX509Certificate()?.serialNumber ?? "");
-            socket.destroy();
-          },
-        );
-        socket.on("error", reject);
-      });
-    const before = await shown();
-    const other = await certified("service", "service");
-    writeFileSync(tls.certFile, readFileSync(other.certFile));
-    timers.advance(60_000);
-    await vi.waitFor(() => expect(service.log.at("alarm")).toHaveLength(1));
-    expect(service.log.at("alarm")[0]?.message).toContain(`the key ${tls.keyFile} is not that of the certificate`);
-    expect(await shown()).toBe(before);
-    writeFileSync(tls.keyFile, readFileSync(other.keyFile));
-    await vi.waitFor(() => expect(timers.pendingCount).toBeGreaterThan(0));
-    timers.advance(60_000);
-    await vi.waitFor(async () => expect(await shown()).not.toBe(before));
   });
 });

@@ -108,6 +108,7 @@ export const MOUNTS: readonly MountInfo[] = [
     readOnly: false,
     persist: true,
     locks: "shared",
+    tokenId: "ab".repeat(16),
     state: "active",
     since: TIME,
   },
@@ -374,6 +375,7 @@ export const BACKUPS: readonly BackupStatus[] = [
     lagMs: Number.MAX_SAFE_INTEGER,
     unprotectedBytes: 2n ** 63n,
     sentBytes: 1n,
+    waitingOrder: lsn(77),
   },
   {
     app: NAMED_APP,

@@ -11,6 +11,7 @@ import { AdminServer } from "../../src/rpc/admin-server.ts";
 import * as sample from "./admin-samples.ts";
 import { CHANGES_REQUESTS, DELTA_REQUESTS } from "./changes-samples.ts";
 import { FakeAdminApi } from "./fake-admin-api.ts";
+import { TOKEN_REQUESTS } from "./token-samples.ts";
 
 let folder: string;
 let fake: FakeAdminApi;
@@ -45,6 +46,21 @@ const at = sample.MOMENTS.map((moment) => ({ path: sample.PATH, at: moment }));
 
 /** Every method of the port with requests that use every field. A call gets the request it is to be seen with. */
 const calls: Record<string, { requests: readonly unknown[]; call: (api: AdminApi, request: never) => unknown }> = {
+  createToken: { requests: TOKEN_REQUESTS, call: (api, r) => api.tokens.createToken(r) },
+  listTokens: { requests: [{ all: false }, { app, all: true }], call: (api, r) => api.tokens.listTokens(r) },
+  inspectToken: { requests: [{ token: "a.b.c" }], call: (api, r) => api.tokens.inspectToken(r) },
+  revokeTokens: {
+    requests: [{ kind: "id", id: "abcdef" }, { kind: "app", app }, { kind: "all" }],
+    call: (api, r) => api.tokens.revokeTokens(r),
+  },
+  rotateTokenKeys: {
+    requests: [{ revokeOld: false }, { revokeOld: true }],
+    call: (api, r) => api.tokens.rotateTokenKeys(r),
+  },
+  listAudit: {
+    requests: [{ refusedOnly: true }, { since: { sec: -1, nsec: 5 }, app, refusedOnly: false }],
+    call: (api, r) => api.audit.listAudit(r),
+  },
   createApp: { requests: [{ ...app, labels: { tier: "web" } }], call: (api, r) => api.catalogue.createApp(r) },
   listApps: {
     requests: [
@@ -91,7 +107,10 @@ const calls: Record<string, { requests: readonly unknown[]; call: (api: AdminApi
   },
   listSnapshots: { requests: [{ app }], call: (api, r) => api.snapshots.listSnapshots(r) },
   deleteSnapshot: { requests: [{ app, name: "a" }], call: (api, r) => api.snapshots.deleteSnapshot(r) },
-  mount: { requests: [sample.MOUNT_REQUEST], call: (api, r) => api.mounts.mount(r) },
+  mount: {
+    requests: [sample.MOUNT_REQUEST, { ...sample.MOUNT_REQUEST, token: "a.b.c" }],
+    call: (api, r) => api.mounts.mount(r),
+  },
   umount: { requests: [{ target: "/srv/ü", lazy: true }], call: (api, r) => api.mounts.umount(r) },
   listMounts: { requests: [undefined], call: (api) => api.mounts.listMounts() },
   resolveMoment: {
@@ -197,6 +216,8 @@ describe("each method", () => {
       fake.retention,
       fake.purges,
       fake.nodes,
+      fake.tokens,
+      fake.audit,
       fake.status,
     ];
     const methods = roles.flatMap((role) => Object.keys(role));

@@ -1,4 +1,4 @@
-import type { AuditEntry, TokenInfo } from "../../src/domain/admin-token.ts";
+import type { AuditEntry, TokenInfo, TokenRequest } from "../../src/domain/admin-token.ts";
 import type { AppId, Lsn, ShareId } from "../../src/domain/ids.ts";
 import type { TokenId } from "../../src/domain/token.ts";
 
@@ -49,6 +49,34 @@ export const TOKENS: readonly TokenInfo[] = [
     expiresAt: { sec: 1, nsec: 0 },
     state: "revoked",
     sessionCount: 0,
+  },
+];
+
+export const TOKEN_REQUESTS: readonly TokenRequest[] = [
+  {
+    app: { namespace: "prod", name: "shop", id: "abcdef12" },
+    share: { name: "uploads", id: "abcdef34" },
+    path: Buffer.from("public/\xff", "latin1"),
+    ops: ["list", "append", "admin"],
+    lifetimeMs: 366 * 86_400_000,
+    identity: { kind: "list", uids: [{ there: 0, here: 4_294_967_294 }], gids: [] },
+    node: "n1",
+    certificateThumbprint: "A".repeat(43),
+  },
+  {
+    app: { namespace: "default", name: "shop" },
+    path: Buffer.alloc(0),
+    ops: ["read"],
+    lifetimeMs: 1000,
+    identity: { kind: "all", uid: 0, gid: 65_534 },
+  },
+  {
+    app: { namespace: "default", name: "shop" },
+    share: { name: "uploads" },
+    path: Buffer.alloc(0),
+    ops: ["read"],
+    lifetimeMs: 1000,
+    identity: { kind: "claimed", squashRoot: false },
   },
 ];
 

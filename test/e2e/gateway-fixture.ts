@@ -61,7 +61,8 @@ export class GatewayFixture {
   /** Mounts the share on a directory of the scratch folder. */
   async mount(name: string, tokenFile: string, ...args: readonly string[]): Promise<string> {
     const target = path.join(this.service.folder, name);
-    mkdirSync(target, { recursive: true });
+    // A mount that somebody left dead there can't be looked at.
+    if (!this.#mounts.has(target)) mkdirSync(target, { recursive: true });
     this.#mounts.add(target);
     await this.cli("mount", "--service", this.address, "--token-file", tokenFile, "shop/files", target, ...args);
     return target;

@@ -13,6 +13,9 @@ const POSIX = fileURLToPath(new URL("./posix/", import.meta.url));
 /** What happens a moment after the call that causes it, on a loaded machine some moments. */
 const SOON = { timeout: 30_000, interval: 100 };
 
+/** Looks at a file, with a signal that is not for now. */
+const WAITER = "import os, signal, sys; signal.signal(signal.SIGUSR1, lambda *_: None); os.stat(sys.argv[1])";
+
 type CheckResult = { readonly name: string; readonly failed?: string; readonly skipped?: string };
 
 describe.skipIf(skipped)("a share whose service is elsewhere", { timeout: 180_000 }, () => {
@@ -165,6 +168,7 @@ describe.skipIf(skipped)("a share whose service is elsewhere", { timeout: 180_00
     }
     expect(await holder.ask("finish")).toBe("ok");
     expect(readdirSync(directory).sort()).toEqual(["a", "kept", "locked", "many", "mapped", "replaced"]);
+    await holder.end();
     await fixture.cli("umount", mount);
   });
 
@@ -174,7 +178,11 @@ describe.skipIf(skipped)("a share whose service is elsewhere", { timeout: 180_00
     holder = ledger;
     expect(await ledger.ask("start 4")).toBe("ok");
     for (let round = 0; round < 6; round++) {
-      expect(await ledger.ask("progress")).toBe("ok");
+      expect([round, await ledger.ask("progress"), await fixture.logOf(mount)]).toEqual([
+        round,
+        "ok",
+        expect.anything(),
+      ]);
       if (round % 3 !== 1) kill(fixture.pidsOf(mount).child);
       if (round % 3 !== 0) kill(fixture.service.servicePid);
     }
@@ -225,12 +233,12 @@ describe.skipIf(skipped)("a share whose service is elsewhere", { timeout: 180_00
   });
 
   test("a token that is replaced in time: nobody notices", async () => {
-    const short = await fixture.token("timely", "--expires", "12s");
+    const short = await fixture.token("timely-token", "--expires", "12s");
     const mount = await fixture.mount("timely", short);
     const ledger = new LineChild("python3", [path.join(POSIX, "ledger.py"), mount]);
     holder = ledger;
     expect(await ledger.ask("start 2")).toBe("ok");
-    await fixture.token("timely");
+    await fixture.token("timely-token");
     const untilMs = performance.now() + 15_000;
     while (performance.now() < untilMs) expect(await ledger.ask("progress")).toBe("ok");
     expect(await ledger.ask("stop")).toBe("ok");
@@ -247,7 +255,7 @@ describe.skipIf(skipped)("a share whose service is elsewhere", { timeout: 180_00
       expect((await shell(`cat ${soft}/there`, { anyStatus: true })).stderr).toContain("Input/output error");
       // Killed, it must not hang; any other signal is for later.
       const waiting = await shell(
-        `cat ${hard}/absent & sleep 0.5; kill -USR1 $!; sleep 0.5; kill -0 $!; kill -9 $!; wait $! || echo gone $?`,
+        `python3 -c "${WAITER}" ${hard}/absent & sleep 0.5; kill -USR1 $!; sleep 0.5; kill -0 $!; kill -9 $!; wait $! || echo gone $?`,
       );
       expect(waiting.stdout.trim()).toMatch(/^gone (137|138)$/);
     } finally {

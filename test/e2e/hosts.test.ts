@@ -1,4 +1,13 @@
-import { appendFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Host, Hosts, PORT } from "./hosts.ts";
@@ -47,7 +56,8 @@ describe.skipIf(skipWithout("ip", "nsenter", "flock"))("three hosts on one share
       const writer = round % 3;
       const text = `round ${round} by ${writer}\n`;
       writeFileSync(at(writer, "said"), text);
-      for (const reader of [0, 1, 2]) expect([writer, reader, readFileSync(at(reader, "said"), "utf8")]).toEqual([writer, reader, text]);
+      for (const reader of [0, 1, 2])
+        expect([writer, reader, readFileSync(at(reader, "said"), "utf8")]).toEqual([writer, reader, text]);
     }
   });
 
@@ -60,8 +70,7 @@ describe.skipIf(skipWithout("ip", "nsenter", "flock"))("three hosts on one share
       expect(readdirSync(at(mover, "")).includes("later")).toBe(true);
       writeFileSync(at(mover, "later/inside"), "x");
       expect(statSync(at(looker, "later/inside")).size).toBe(1);
-      for (const name of ["later/inside", "later"])
-        expect(existsSync(at(looker, name))).toBe(true);
+      for (const name of ["later/inside", "later"]) expect(existsSync(at(looker, name))).toBe(true);
       rmSync(at(mover, "later"), { recursive: true });
       expect(existsSync(at(maker, "later"))).toBe(false);
     }
@@ -71,7 +80,11 @@ describe.skipIf(skipWithout("ip", "nsenter", "flock"))("three hosts on one share
     const LINES = 100;
     await Promise.all(
       mounts.map((mount, host) =>
-        run("bash", ["-c", `for i in $(seq ${LINES}); do echo "host ${host} line $i" >> "$0"; done`, path.join(mount, "log")]),
+        run("bash", [
+          "-c",
+          `for i in $(seq ${LINES}); do echo "host ${host} line $i" >> "$0"; done`,
+          path.join(mount, "log"),
+        ]),
       ),
     );
     const lines = readFileSync(at(0, "log"), "utf8").trimEnd().split("\n");
@@ -123,10 +136,12 @@ describe.skipIf(skipWithout("ip", "nsenter", "flock"))("three hosts on one share
     await service.cli("node", "remove", "two", "--yes");
     const result = await run("cat", [at(1, "said")], { anyStatus: true });
     expect(result.status).not.toBe(0);
-    const again = await hosts.host(2).cliFailure(
-      ...["mount", "--service", `${service.address}:${PORT}`, "--token-file", "/nonexistent"],
-      ...["shop/files", mounts[1] ?? ""],
-    );
+    const again = await hosts
+      .host(2)
+      .cliFailure(
+        ...["mount", "--service", `${service.address}:${PORT}`, "--token-file", "/nonexistent"],
+        ...["shop/files", mounts[1] ?? ""],
+      );
     expect(again.status).not.toBe(0);
     expect(readFileSync(at(0, "said"), "utf8")).not.toBe("");
   }, 60_000);

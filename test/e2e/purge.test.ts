@@ -1,6 +1,19 @@
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import path from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { pruneApp } from "../../src/backup/prune.ts";
+import { present } from "../../src/base/assert.ts";
+import { SystemClock } from "../../src/base/clock.ts";
+import { silentLog } from "../../src/base/log.ts";
+import { SystemTimers } from "../../src/base/timers.ts";
+import { DirectoryBlobs } from "../../src/blob/directory-blobs.ts";
+import type { AppRepository } from "../../src/repository/app-repository.ts";
+import { packIdOfName } from "../../src/repository/chunk-place.ts";
+import { parseKeyFile } from "../../src/repository/key-file.ts";
+import { checkPack } from "../../src/repository/pack-codec.ts";
+import { chunksOf } from "../../src/repository/pack-directory.ts";
+import { PackReader } from "../../src/repository/pack-reader.ts";
+import { Repository } from "../../src/repository/repository.ts";
 import { TestService } from "./fixture.ts";
 import { skipWithout } from "./requirements.ts";
 import { run, shell } from "./run.ts";
@@ -9,6 +22,9 @@ const skipped = skipWithout();
 
 const MARKER = "order-4711-secret";
 const SLOW_TEST_MS = 180_000;
+
+/** When an order is cut short, after the CLI was started. */
+const KILL_AFTER_MS = [400, 600, 800, 1200];
 
 /** Files below `folder` that have the marker in them. */
 function marked(folder: string): string[] {
@@ -153,4 +169,84 @@ describe.skipIf(skipped)("tidemark purge", { timeout: SLOW_TEST_MS }, () => {
       await other.dispose();
     }
   });
+
+  test("pruning takes the bytes out of the repository, and what is left checks well", async () => {
+    const store = await DirectoryBlobs.open(repository, { create: false });
+    const secret = { kind: "key-file", key: parseKeyFile(readFileSync(keyFile, "utf8")) } as const;
+    const opened = await Repository.open({ store, secret });
+    const [entry] = await opened.apps();
+    const app = await opened.openApp(present(entry, "an app").appId);
+    expect(await markedChunks(app)).toBeGreaterThan(0);
+    const common = { app, dryRun: false, clock: new SystemClock(), timers: new SystemTimers(), log: silentLog };
+    // As if the grace were over between the two.
+    await pruneApp({ ...common, scratchFolder: path.join(service.folder, "scratch1"), graceMs: 86_400_000 });
+    expect((await elsewhere("prune", "--dry-run")).stdout).toContain("erased by order");
+    await pruneApp({ ...common, scratchFolder: path.join(service.folder, "scratch2"), graceMs: 0 });
+    expect(await markedChunks(app)).toBe(0);
+    expect((await elsewhere("check", "--read-data")).status).toBe(0);
+    expect((await elsewhere("cat", "shop/files/d/other.txt", "--at", "then")).stdout).toContain("harmless");
+    expect((await elsewhere("cat", "shop/files/d/secret.txt", "--at", "then")).stderr).toContain("erased by order");
+    // The service goes on shipping into it.
+    await shell(`echo more > ${await service.mount("shop/files", "again")}/more`);
+    await service.cli("backup", "now", "shop");
+    expect((await elsewhere("cat", "shop/files/more")).stdout).toBe("more\n");
+  });
 });
+
+describe.skipIf(skipped)("tidemark purge, killed", { timeout: SLOW_TEST_MS }, () => {
+  test("at any moment: nothing has happened, or it is carried through at the next start", async () => {
+    const { service, mount } = await TestService.withShare();
+    try {
+      for (const [round, delayMs] of KILL_AFTER_MS.entries()) {
+        await shell(
+          `cd ${mount} && mkdir -p s && for i in $(seq 60); do (yes ${MARKER}-${round}-$i || true) | head -c 200000 > s/f$i; done && rm -r s`,
+        );
+        const orders = await ordersOf(service);
+        const purging = service.cliWith(
+          { anyStatus: true },
+          ...["purge", "shop/files/s", "--all-history", "--reason", `round ${round}`, "--yes"],
+        );
+        // From before it begins to after it has ended, on most machines.
+        await new Promise((resolve) => setTimeout(resolve, delayMs));
+        process.kill(service.servicePid, "SIGKILL");
+        const { stdout } = await purging;
+        const isWritten = (await ordersOf(service)) > orders;
+        console.log(
+          `killed after ${delayMs} ms: ${isWritten ? "written" : "not written"}, ${stdout.trim().slice(0, 10)}`,
+        );
+        if (stdout.includes("Erased")) expect(isWritten).toBe(true);
+        if (isWritten) await vi.waitFor(() => expect(marked(service.dataFolder)).toEqual([]), { timeout: 30_000 });
+        else expect(marked(service.dataFolder).length).toBeGreaterThan(0);
+        await service.cli("purge", "shop/files/s", "--all-history", "--reason", "again", "--yes");
+        expect(marked(service.dataFolder)).toEqual([]);
+        expect((await run("ls", [mount])).status).toBe(0);
+      }
+      await service.killAll();
+      await service.start();
+      expect((await service.cli("status")).stdout).not.toContain("damaged");
+    } finally {
+      await service.dispose();
+    }
+  });
+});
+
+/** Chunks of an app's packs, decrypted, that have the marker in them. */
+async function markedChunks(app: AppRepository): Promise<number> {
+  const reader = new PackReader({ store: app.store, keys: app.keys });
+  let count = 0;
+  for await (const page of app.store.list(`${app.prefix}packs/`)) {
+    for (const { name } of page) {
+      const pack = packIdOfName(name);
+      if (pack === undefined) continue;
+      for (const { place } of chunksOf(checkPack(app.keys, pack, await app.store.get(name)).directory))
+        if ((await reader.read(place)).includes(MARKER)) count += 1;
+    }
+  }
+  return count;
+}
+
+/** How many orders the log has. */
+async function ordersOf(service: TestService): Promise<number> {
+  const { stdout } = await service.cli("--json", "log", "shop");
+  return stdout.split('"op":"PURGE"').length - 1;
+}

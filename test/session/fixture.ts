@@ -1,4 +1,4 @@
-import { randomBytes } from "node:crypto";
+import { randomBytes, randomInt } from "node:crypto";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -96,17 +96,20 @@ export class SessionFixture {
     return this.#sessions;
   }
 
-  async connect(options: { readonly cache?: CacheHolder; readonly patience?: Patience } = {}): Promise<SessionClient> {
-    const { cache = { tell: () => {} }, patience = { kind: "hard" } } = options;
+  /** `resume`: another process of the gateway that had this session. */
+  async connect(
+    options: { readonly cache?: CacheHolder; readonly patience?: Patience; readonly resume?: SessionId } = {},
+  ): Promise<SessionClient> {
+    const { cache = { tell: () => {} }, patience = { kind: "hard" }, resume } = options;
     const client = await SessionClient.open({
       streams: sessionStreams(() => this.#connection(), this.proxy.address),
-      request: openRequest(randomBytes(4).toString("hex")),
+      request: { ...openRequest(randomBytes(4).toString("hex")), ...(resume === undefined ? {} : { resume }) },
       cache,
       patience,
       clock: new SystemClock(),
       timers: new SystemTimers(),
       log: this.log,
-      randomFraction: () => 0.5,
+      randomFraction: () => randomInt(2 ** 32) / 2 ** 32,
       openTimeoutMs: 10_000,
     });
     this.#clients.push(client);

@@ -91,7 +91,7 @@ test("a gateway whose lease ran out while it held locks can't go on: its calls f
   client.onEnded((reason) => reasons.push(reason));
   fixture.proxy.shut();
   await vi.waitFor(() => expect(fixture.leasesOver).toEqual([1]), { timeout: 10_000 });
-  expect(fixture.sessions.counts().sessions).toBe(0);
+  expect([fixture.sessions.counts().sessions, fixture.goodbyes]).toEqual([0, [1]]);
 });
 
 test("more news than is kept for one gateway cuts it off until its lease is over", async () => {

@@ -195,3 +195,49 @@ test("goodbye ends the mount; leaving without a word does not", async () => {
   expect(fixture.goodbyes).toEqual([1]);
   expect(fixture.sessions.counts().sessions).toBe(1);
 });
+
+test("another process of a gateway goes on with its session, and numbers its calls anew", async () => {
+  const first = await fixture.connect();
+  for (let index = 0; index < 20; index++) await first.execute(write("x", BigInt(index)), CONTEXT);
+  const second = await fixture.connect({ resume: first.grant.id });
+  expect(second.grant).toMatchObject({ id: first.grant.id, mountId: first.grant.mountId });
+  for (let index = 0; index < 5; index++) expect(await second.execute(write("yy", BigInt(index)), CONTEXT)).toBe(2);
+  expect(fixture.files.count("write")).toBe(25);
+});
+
+test("what a process before had asked ends before the next one's calls begin, and is answered to nobody", async () => {
+  const first = await fixture.connect();
+  const slow = Promise.withResolvers<number>();
+  const order: string[] = [];
+  fixture.files.answer = (request, { signal }) => {
+    if (request.op === "setlk")
+      return new Promise((_, reject) => signal?.addEventListener("abort", () => reject(FsError.of("EINTR"))));
+    if (request.op !== "write" || request.offset > 0n) return undefined;
+    order.push("begun");
+    return slow.promise.then((bytes) => {
+      order.push("done");
+      return bytes;
+    });
+  };
+  const lost = first.execute(write("slow"), CONTEXT) as Promise<number>;
+  const lock = { start: 0n, end: 9n, type: "write", pid: 1 } as const;
+  const waits = first.execute(
+    { op: "setlk", ino: ROOT, owner: 1n, flock: false, lock, wait: true },
+    CONTEXT,
+  ) as Promise<undefined>;
+  const outcomes = Promise.allSettled([lost, waits]);
+  await vi.waitFor(() => expect(fixture.files.seen.length).toBe(2));
+  first.detach();
+  const second = await fixture.connect({ resume: first.grant.id });
+  const next = (second.execute(write("next", 9n), { ...CONTEXT, resent: true }) as Promise<number>).then((bytes) => {
+    order.push("next");
+    return bytes;
+  });
+  // Somebody else's round trip: time enough for it to arrive.
+  await (await fixture.connect()).snapshotNames();
+  expect(fixture.files.count("write")).toBe(1);
+  slow.resolve(4);
+  expect(await next).toBe(4);
+  expect(order).toEqual(["begun", "done", "next"]);
+  expect((await outcomes).map(({ status }) => status)).toEqual(["rejected", "rejected"]);
+});

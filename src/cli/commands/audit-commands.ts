@@ -10,6 +10,9 @@ import type { Session } from "../session.ts";
 
 type AuditOptions = { readonly since?: string; readonly app?: string; readonly refused?: boolean };
 
+/** As lists of tokens show them. */
+const TOKEN_ID = /\btoken ([0-9a-f]{8})[0-9a-f]{24}\b/;
+
 /** A bare span means so long ago. */
 const SPAN = /^(\d+(\.\d+)? ?[a-z]+ ?)+$/;
 
@@ -55,7 +58,7 @@ function columns(session: Session): Column<AuditEntry>[] {
       human: ({ kind }) => (kind === "refused" ? "refused" : "did"),
       style: ({ kind }) => (kind === "refused" ? "yellow" : undefined),
     },
-    { title: "WHO", human: ({ who }) => who },
+    { title: "WHO", human: ({ who }) => who.replace(TOKEN_ID, "token $1"), plain: ({ who }) => who },
     { title: "WHAT", human: ({ what }) => what },
     { title: "ON", human: ({ on }) => on },
     { title: "COUNT", align: "right", human: ({ count }) => formatCount(count), plain: ({ count }) => String(count) },

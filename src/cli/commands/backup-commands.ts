@@ -192,8 +192,13 @@ export function backupColumns(session: Session): Column<BackupStatus>[] {
       human: (each) => formatBytes(each.sentBytes),
       plain: (each) => String(each.sentBytes),
     },
-    { title: "", human: (each) => each.message ?? "" },
+    { title: "", human: remarks },
   ];
+}
+
+function remarks({ message, waitingOrder }: BackupStatus): string {
+  const order = waitingOrder === undefined ? "" : `the order to erase of LSN ${formatCount(waitingOrder)} waits for it`;
+  return [message ?? "", order].filter((text) => text !== "").join("; ");
 }
 
 const STYLES: Readonly<Record<BackupState, Style>> = {

@@ -5,13 +5,14 @@ import { TidemarkError } from "../../domain/errors.ts";
 import type { AppId } from "../../domain/ids.ts";
 import { formatUtcTime } from "../../domain/moment.ts";
 import { parseSharePath, type SharePath } from "../../domain/share-path.ts";
+import { addSourceOptions, type ChangesSource, openSource, type SourceOptions } from "../changes-source.ts";
 import { body, type CommandContext } from "../leaf.ts";
 import { formatActor, formatBytes } from "../output/human.ts";
 import type { Column } from "../output/output.ts";
 import type { Session } from "../session.ts";
 import { collect, needed } from "./arguments.ts";
 
-type ChangesOptions = {
+type ChangesOptions = SourceOptions & {
   readonly from?: string;
   readonly to?: string;
   readonly share?: string;
@@ -23,25 +24,29 @@ type ChangesOptions = {
 /** tidemark changes: an app's journal for programs. */
 export function addChangesCommand(program: Command, context: CommandContext): void {
   body<ChangesOptions>(
-    program
-      .command("changes <path>")
-      .description("the change feed of an app or a share, for backup tools: every durable record after a cursor, once")
-      .option(
-        "--from <moment>",
-        "only records after this moment: the cursor of the run before, as lsn:N (default: all)",
-      )
-      .option("--to <moment>", "only records up to this moment (default: what is durable now)")
-      .option("--share <share>", "only records of this share")
-      .option("--path <path>", "only records at or below this path inside the share, by the names of their time")
-      .option("--op <operation>", "only this operation, e.g. WRITE; may be repeated", collect)
-      .option("--follow", "do not end: go on with records as they become durable"),
+    addSourceOptions(
+      program
+        .command("changes <path>")
+        .description(
+          "the change feed of an app or a share, for backup tools: every durable record after a cursor, once",
+        )
+        .option(
+          "--from <moment>",
+          "only records after this moment: the cursor of the run before, as lsn:N (default: all)",
+        )
+        .option("--to <moment>", "only records up to this moment (default: what is durable now)")
+        .option("--share <share>", "only records of this share")
+        .option("--path <path>", "only records at or below this path inside the share, by the names of their time")
+        .option("--op <operation>", "only this operation, e.g. WRITE; may be repeated", collect)
+        .option("--follow", "do not end: go on with records as they become durable"),
+    ),
     context,
     changes,
   );
 }
 
-/** What a line of JSON is about: a record, or how far everything was seen. */
-type Line = ChangeRecord | { readonly cursor: ChangeCursor; readonly app: AppId };
+/** A line of JSON that is no record: how far everything was seen, and of which app. */
+type CursorLine = { readonly cursor: ChangeCursor; readonly app: AppId };
 
 async function changes(session: Session, [path]: readonly string[], options: ChangesOptions): Promise<undefined> {
   if (options.follow === true && options.to !== undefined)
@@ -53,10 +58,12 @@ async function changes(session: Session, [path]: readonly string[], options: Cha
     operations: (options.op ?? []).map((name) => name.toUpperCase()),
     follow: options.follow === true,
   };
-  const feed = new Feed(session, request);
+  const source = await openSource(session, options);
+  const feed = new Feed(session, source, request);
   try {
     await session.output.list(columnsOf(session), feed.lines(), { empty: "No changes." });
   } finally {
+    source.close();
     feed.sayCursor();
   }
   return undefined;
@@ -80,11 +87,14 @@ const QUIET_RESTARTS_MAX = 10;
 /** The feed, and where it is. One that is followed goes on after a restart of the service. */
 class Feed {
   readonly #session: Session;
+  readonly #source: ChangesSource;
   #request: ChangesRequest;
   #cursor: ChangeCursor | undefined;
+  #app: AppId | undefined;
 
-  constructor(session: Session, request: ChangesRequest) {
+  constructor(session: Session, source: ChangesSource, request: ChangesRequest) {
     this.#session = session;
+    this.#source = source;
     this.#request = request;
   }
 
@@ -92,22 +102,22 @@ class Feed {
   async *lines(): AsyncGenerator<readonly ChangeRecord[]> {
     for (let restarts = 0; ; restarts += 1) {
       try {
-        const api = await this.#session.api();
-        for await (const page of api.changes.changes(this.#request, this.#session.callOptions)) {
+        const api = await this.#source.changes();
+        for await (const page of api.changes(this.#request, this.#session.callOptions)) {
           restarts = 0;
           yield* this.#linesOf(page);
         }
+        yield* this.#end();
         return;
       } catch (error) {
         const gone = error instanceof TidemarkError && error.code === "UNAVAILABLE";
         if (!this.#request.follow || !gone || restarts >= QUIET_RESTARTS_MAX) throw error;
-        await this.#session.reconnect();
+        await this.#source.reconnect();
       }
     }
   }
 
   *#linesOf({ appId, records, cursor }: ChangesPage): Generator<readonly ChangeRecord[]> {
-    const lines: Line[] = [...records];
     const isNews = cursor.lsn !== this.#cursor?.lsn;
     // The name may be another app's when the feed is gone on with: from here on this one is meant.
     const { path, from: _from, fromTime: _time, ...rest } = this.#request;
@@ -115,9 +125,16 @@ class Feed {
     const time = cursor.time === undefined ? {} : { fromTime: cursor.time };
     this.#request = { ...rest, path: { ...path, app }, from: { kind: "lsn", lsn: cursor.lsn }, ...time };
     this.#cursor = cursor;
-    if (this.#session.output.json && isNews && records.at(-1)?.lsn !== cursor.lsn) lines.push({ cursor, app: appId });
-    // A table shows records only; a line of JSON can be either.
-    if (lines.length > 0) yield lines as ChangeRecord[];
+    this.#app = appId;
+    if (records.length > 0) yield records;
+    else if (isNews && this.#request.follow) yield* this.#end();
+  }
+
+  /** The cursor as a line of its own, for programs. A table shows records only; a line of JSON can be either. */
+  *#end(): Generator<readonly ChangeRecord[]> {
+    if (!this.#session.output.json || this.#cursor === undefined || this.#app === undefined) return;
+    const line: CursorLine = { cursor: this.#cursor, app: this.#app };
+    yield [line as unknown as ChangeRecord];
   }
 
   /** For people, and for scripts that look at no JSON: where to go on. */

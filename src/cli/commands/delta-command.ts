@@ -4,13 +4,14 @@ import { textFromBytes } from "../../domain/byte-text.ts";
 import { TidemarkError } from "../../domain/errors.ts";
 import { isDirectory } from "../../domain/inode.ts";
 import type { ResolvedMoment } from "../../domain/moment.ts";
+import { addSourceOptions, openSource, type SourceOptions } from "../changes-source.ts";
 import { body, type CommandContext } from "../leaf.ts";
 import { formatBytes } from "../output/human.ts";
 import type { Column, Style } from "../output/output.ts";
 import type { Session } from "../session.ts";
 import { needed, parsePlace } from "./arguments.ts";
 
-type DeltaOptions = {
+type DeltaOptions = SourceOptions & {
   readonly from: string;
   readonly to?: string;
   readonly filesFrom0?: boolean;
@@ -24,23 +25,25 @@ type DeltaOptions = {
 /** tidemark delta: what differs between two moments of a share, for incremental backups. */
 export function addDeltaCommand(program: Command, context: CommandContext): void {
   body<DeltaOptions>(
-    program
-      .command("delta <path>")
-      .description("files and ranges that differ between two moments of a share, for incremental backups")
-      .requiredOption("--from <moment>", "the earlier moment: that of the backup before")
-      .option("--to <moment>", "the later moment", "now")
-      .option(
-        "--files-from0",
-        "paths that changed, came or went, for rsync --files-from=- --from0 --delete-missing-args",
-      )
-      .option("--paths", "only paths that are there at the later moment")
-      .option("--deleted", "only paths at which nothing is any more")
-      .option(
-        "--trees",
-        "with --paths: directories only where they are new, without what is below, for tools that take whole trees, as restic does",
-      )
-      .option("-0, --null", "with --paths or --deleted: paths end with a zero byte instead of a newline")
-      .option("--by-path", "with --json: entries for everything below renamed directories too"),
+    addSourceOptions(
+      program
+        .command("delta <path>")
+        .description("files and ranges that differ between two moments of a share, for incremental backups")
+        .requiredOption("--from <moment>", "the earlier moment: that of the backup before")
+        .option("--to <moment>", "the later moment", "now")
+        .option(
+          "--files-from0",
+          "paths that changed, came or went, for rsync --files-from=- --from0 --delete-missing-args",
+        )
+        .option("--paths", "only paths that are there at the later moment")
+        .option("--deleted", "only paths at which nothing is any more")
+        .option(
+          "--trees",
+          "with --paths: directories only where they are new, without what is below, for tools that take whole trees, as restic does",
+        )
+        .option("-0, --null", "with --paths or --deleted: paths end with a zero byte instead of a newline")
+        .option("--by-path", "with --json: entries for everything below renamed directories too"),
+    ),
     context,
     delta,
   );
@@ -61,9 +64,14 @@ async function delta(session: Session, [path]: readonly string[], options: Delta
     byPath: lists === 1 || options.byPath === true,
   };
   const seen: { to?: ResolvedMoment } = {};
-  const pages = entriesOf((await session.api()).changes.shareDelta(request, session.callOptions), seen);
-  if (lists === 1) await writePaths(session, pages, options);
-  else await session.output.list(columnsOf(), pages, { empty: "Nothing differs." });
+  const source = await openSource(session, options);
+  try {
+    const pages = entriesOf((await source.changes()).shareDelta(request, session.callOptions), seen);
+    if (lists === 1) await writePaths(session, pages, options);
+    else await session.output.list(columnsOf(), pages, { empty: "Nothing differs." });
+  } finally {
+    source.close();
+  }
   if (seen.to === undefined) return undefined;
   if (session.output.json) await session.output.value({ to: seen.to });
   else session.output.note(`Next: --from lsn:${seen.to.lsn}`);

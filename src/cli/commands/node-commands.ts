@@ -1,20 +1,20 @@
+import { existsSync, readdirSync } from "node:fs";
 import { readFile } from "node:fs/promises";
-import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import type { Command } from "commander";
+import { SystemTimers } from "../../base/timers.ts";
 import { INVITE_MS_DEFAULT, INVITE_MS_MAX, INVITE_MS_MIN, type NodeInfo } from "../../domain/admin-nodes.ts";
 import { TidemarkError } from "../../domain/errors.ts";
 import { formatUtcTime } from "../../domain/moment.ts";
 import { confirm } from "../confirm.ts";
 import type { ExitName } from "../exit-codes.ts";
+import { MountFiles } from "../gateway/mount-files.ts";
 import { body, type CommandContext } from "../leaf.ts";
 import { formatCount } from "../output/human.ts";
 import type { Column, Style } from "../output/output.ts";
 import type { Session } from "../session.ts";
 import { needed, parseSpan } from "./arguments.ts";
-
-/** What a machine that has joined keeps, in its data folder. */
-export const NODE_FOLDER_NAME = "node";
+import { noteReadable } from "./note-readable.ts";
 
 /** tidemark node ... */
 export function addNodeCommands(program: Command, context: CommandContext): void {
@@ -35,6 +35,7 @@ export function addNodeCommands(program: Command, context: CommandContext): void
     context,
     joinNode,
   );
+  body(node.command("leave").description("on a node: forget the service that this machine has joined"), context, leave);
   body(node.command("list").description("list the nodes of this service"), context, list);
   body<{ yes?: boolean }>(
     node
@@ -70,6 +71,7 @@ async function invite(
   session.output.note(
     `A ticket for the node ${made.name}, good for one machine until ${when}. There: tidemark node join TICKETFILE`,
   );
+  noteReadable(session);
   return undefined;
 }
 
@@ -87,12 +89,31 @@ async function joinNode(
   const ticket = parseTicket(file === "-" ? "standard input" : file, await readTicket(session, file, TICKET_CHARS_MAX));
   const addresses =
     options.ticket === undefined ? ticket.addresses : [formatNetworkAddress(parseNetworkAddress("the service", given))];
-  const folder = new NodeFolder(join(session.dataFolder, NODE_FOLDER_NAME));
+  const folder = new NodeFolder(new MountFiles(session.dataFolder).nodeFolder);
   const { clock, signal } = session.environment;
-  const address = await joinService(folder, ticket, { addresses, clock, signal });
+  const address = await joinService(folder, ticket, { addresses, clock, timers: new SystemTimers(), signal });
   await session.output.done(
     { name: ticket.name, address, folder: folder.path },
     `This machine is the node ${ticket.name} of the service at ${address}. The ticket is used up.`,
+  );
+  return undefined;
+}
+
+async function leave(session: Session): Promise<undefined> {
+  const { NodeFolder } = await import("../../rpc/tls/node-folder.ts");
+  const files = new MountFiles(session.dataFolder);
+  const folder = new NodeFolder(files.nodeFolder);
+  const address = await folder.address();
+  const mounted = existsSync(files.folder) && readdirSync(files.folder).some((name) => name.endsWith(".json"));
+  if (mounted)
+    throw new TidemarkError(
+      "FAILED_PRECONDITION",
+      "this machine has mounts of the service: umount them first (tidemark mount lists them)",
+    );
+  await folder.leave();
+  await session.output.done(
+    { address },
+    `This machine is no node of the service at ${address} any more. There: tidemark node remove NAME`,
   );
   return undefined;
 }
@@ -182,8 +203,8 @@ async function renew(session: Session): Promise<undefined> {
   const { renewCertificate } = await import("../../rpc/node-client.ts");
   const { NodeFolder } = await import("../../rpc/tls/node-folder.ts");
   const { clock, signal } = session.environment;
-  const folder = new NodeFolder(join(session.dataFolder, NODE_FOLDER_NAME));
-  const until = await renewCertificate(folder, { clock, signal });
+  const folder = new NodeFolder(new MountFiles(session.dataFolder).nodeFolder);
+  const until = await renewCertificate(folder, { clock, timers: new SystemTimers(), signal });
   await session.output.done(
     { expiresAt: until },
     `The certificate of this machine holds until ${session.time(until)}.`,

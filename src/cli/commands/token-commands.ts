@@ -1,5 +1,4 @@
 import { X509Certificate } from "node:crypto";
-import { fstatSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import type { Command } from "commander";
 import type { TokenInfo, TokenSelection } from "../../domain/admin-token.ts";
@@ -25,6 +24,7 @@ import type { Session } from "../session.ts";
 import { readTokenFile } from "../token-file.ts";
 import { fullName } from "./app-commands.ts";
 import { needed } from "./arguments.ts";
+import { noteReadable } from "./note-readable.ts";
 
 type CreateOptions = {
   readonly ops?: string;
@@ -151,15 +151,6 @@ async function create(session: Session, [place]: readonly string[], options: Cre
     session.output.note(`note: nothing can be seen on a mount with it: that takes one of ${WALKING_OPS.join(", ")}`);
   noteReadable(session);
   return undefined;
-}
-
-/** A shell's `> file` makes files for everybody. */
-function noteReadable(session: Session): void {
-  const { fd } = session.environment.stdout as { readonly fd?: unknown };
-  if (typeof fd !== "number") return;
-  const stat = fstatSync(fd);
-  if (stat.isFile() && (stat.mode & 0o044) !== 0)
-    session.output.note("note: others on this machine can read the file: chmod 600 it, or set umask 077 before");
 }
 
 function parseOps(text: string): TokenOp[] {

@@ -1,8 +1,10 @@
 import type { Clock } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
 import type { Timers } from "../../base/timers.ts";
+import { keepRenewed } from "../../rpc/node-renewal.ts";
 import { type SessionStreams, sessionStreams } from "../../rpc/session/session-streams.ts";
 import { clientCredentials, type NetworkCredentials, openChannel } from "../../rpc/tls/credentials.ts";
+import { NodeFolder } from "../../rpc/tls/node-folder.ts";
 import type { GatewayMount, GatewayTls } from "./mount-state.ts";
 
 /** How often the certificate is read again: it is renewed long before it expires. */
@@ -11,8 +13,9 @@ const CREDENTIALS_MS = 60_000;
 /** Streams to the service of a mount, with the machine's certificate as it is now. Throws TidemarkError when that can't be read. */
 export async function openStreams(
   { service, tls }: Pick<GatewayMount, "service" | "tls">,
-  { clock, timers, log }: { readonly clock: Clock; readonly timers: Timers; readonly log: Log },
+  parts: { clock: Clock; timers: Timers; log: Log; randomFraction: () => number },
 ): Promise<SessionStreams> {
+  const { clock, timers, log } = parts;
   const read = (): Promise<NetworkCredentials> => clientCredentials(sourceOf(tls), { now: clock.now() });
   let credentials = await read();
   // An address that is none, or plaintext off loopback, is refused here.
@@ -32,10 +35,12 @@ export async function openStreams(
     });
   };
   if (tls.kind !== "plaintext") readAgain();
+  const stopRenewing = tls.kind === "node" ? keepRenewed(new NodeFolder(tls.nodeFolder), parts) : () => {};
   return {
     ...streams,
     close: () => {
       stop();
+      stopRenewing();
       streams.close();
     },
   };

@@ -19,6 +19,7 @@ import type { MountFiles } from "./mount-files.ts";
 import { forgetMount, type KeptGrant, keptGrant, type MountState, writeMountState } from "./mount-state.ts";
 import { processOf } from "./process-identity.ts";
 import { asksOpens, RemoteMount } from "./remote-mount.ts";
+import { REMOTE_SOURCE } from "./remote-source.ts";
 import { TokenFile } from "./token-file.ts";
 
 /** The first connection: long enough for a service that restarts, short enough for somebody who has mistyped its address. */
@@ -49,6 +50,9 @@ export class Gateway {
   readonly #news = new LateCache();
   readonly #ended = Promise.withResolvers<void>();
   #state: MountState;
+  #resumed = false;
+  /** Never rejects. */
+  #saved: Promise<void> = Promise.resolve();
   #session: GatewaySession | undefined;
   #cache: ReadCache | undefined;
   #mount: { readonly served: RemoteMount; readonly mounted: Mounted } | undefined;
@@ -128,15 +132,16 @@ export class Gateway {
 
   /** The mount lives, and programs wait. */
   async #goOn(mounted: Mounted): Promise<void> {
+    this.#resumed = true;
     this.#session = GatewaySession.goOn({ ...(await this.#sessionOptions()), former: this.granted });
-    await writeMountState(this.#options.files, this.#state);
+    await this.#save();
     await this.#serve(mounted);
   }
 
   async #sessionOptions(): Promise<GatewaySessionOptions> {
     const { state, clock, timers, log, randomFraction } = this.#options;
     return {
-      streams: await openStreams(state.mount, { clock, timers, log }),
+      streams: await openStreams(state.mount, { clock, timers, log, randomFraction }),
       mount: state.mount,
       tokenFile: new TokenFile(state.mount.tokenFile),
       cache: this.#news,
@@ -151,7 +156,18 @@ export class Gateway {
   async #keep(grant: SessionGrant): Promise<void> {
     const opens = this.#state.session?.asksOpens ?? asksOpens(grant);
     this.#state = { ...this.#state, session: keptGrant(grant, { asksOpens: opens }) };
-    await writeMountState(this.#options.files, this.#state);
+    await this.#save();
+  }
+
+  /** Keeps the state, after what was to be kept before. Rejects for a new mount only: one that lives goes on, though the next process may not (a full disk). */
+  async #save(): Promise<void> {
+    const { files, log } = this.#options;
+    const saved = this.#saved.then(() => writeMountState(files, this.#state));
+    this.#saved = saved.catch(() => {});
+    await saved.catch((error: unknown) => {
+      if (!this.#resumed) throw error;
+      log.error("the state of the mount can't be kept: a process after this one may not be able to go on", { error });
+    });
   }
 
   async #serve(mounted: Mounted): Promise<void> {
@@ -215,6 +231,3 @@ export class Gateway {
     };
   }
 }
-
-/** How the sources of mounts begin whose service is elsewhere, in the mount table. */
-export const REMOTE_SOURCE = "tidemark://";

@@ -117,7 +117,6 @@ export function listMountStates(files: MountFiles, onDamaged: (error: Error) => 
 export function forgetMount(files: MountFiles, id: GatewayId): void {
   rmSync(files.cacheOf(id), { recursive: true, force: true });
   rmSync(files.socketOf(id), { force: true });
-  rmSync(files.startSocketOf(id), { force: true });
   // Last: as long as it is there, the rest is found.
   rmSync(files.stateOf(id), { force: true });
 }

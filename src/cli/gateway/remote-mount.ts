@@ -53,7 +53,15 @@ export class RemoteMount {
     const { loop, mounted, granted, lanes, timers, clock } = parts;
     this.#fatalSignals = new FatalSignals({ timers });
     for (const { slot, lsn } of granted.viewSlots) this.#noteSlot(slot, lsn);
-    this.#cache = new KernelCache({ fd: mounted.fd, mountId: granted.mountId, root: granted.root, lanes, clock, timers });
+    this.#cache = new KernelCache({
+      fd: mounted.fd,
+      mountId: granted.mountId,
+      root: granted.root,
+      lanes,
+      clock,
+      timers,
+    });
+    void this.#cache.warm();
     parts.news.attach(this.#cache);
     this.#connection = loop.add({
       fd: mounted.fd,

@@ -22,6 +22,7 @@ import { formatAppRef } from "../../domain/share-path.ts";
 import { contextOf } from "../../meta/catalogue-api.ts";
 import type { BackupRow } from "../../meta/catalogue-rows.ts";
 import type { DiskSpace, OpenApp } from "../../meta/open-app.ts";
+import { newestOrder } from "../../meta/purge/write-order.ts";
 import { timeOfLsn } from "../../meta/reading/time.ts";
 import type { MetadataService } from "../../meta/service.ts";
 import { type KnownRepositories, type KnownRepository, REPOSITORIES_MAX } from "../repository/known-repositories.ts";
@@ -312,6 +313,7 @@ export class Backups implements BackupApi {
     const { app, row } = runner;
     const { bytesUnprotected, sentBytes, state, message, protected: reached, lagMs } = runner.status();
     const { lastLsn } = app.core;
+    const order = newestOrder(app.core);
     // A shipper may still be tidying up when all is protected.
     const isDone = reached !== undefined && reached.lsn >= lastLsn;
     return {
@@ -326,6 +328,7 @@ export class Backups implements BackupApi {
       lagMs: isDone ? 0 : Math.round(Math.max(0, lagMs, await this.#ageOfOldest(runner))),
       unprotectedBytes: isDone ? 0n : bytesUnprotected,
       sentBytes,
+      ...(order === undefined || order <= (reached?.lsn ?? 0) ? {} : { waitingOrder: order }),
     };
   }
 

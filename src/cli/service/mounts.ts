@@ -8,6 +8,7 @@ import { FsError, TidemarkError } from "../../domain/errors.ts";
 import type { AppId, InodeId, Lsn, ShareId } from "../../domain/ids.ts";
 import type { ResolvedMoment } from "../../domain/moment.ts";
 import { formatAppRef } from "../../domain/share-path.ts";
+import { hasInitFlag } from "../../gateway/fuse/init.ts";
 import type { Mounted } from "../../gateway/fuse/mount.ts";
 import type { NotificationLanes } from "../../gateway/fuse/notification-lanes.ts";
 import type { FuseLoop } from "../../gateway/fuse/poll-loop.ts";
@@ -38,6 +39,9 @@ export type MountsParts = {
 /** News told at a time when catching up, so that the queue of notifications has room for what happens meanwhile. */
 const NEWS_BATCH = 1000;
 
+/** How long answers to what is asked again after a restart are held back at most. A restart takes about as long. */
+const HOLD_ANSWERS_MS = 1000;
+
 /** Notes of one order to erase, to one kernel: some ten seconds of its time. */
 const FORGET_NOTES_MAX = 1_000_000;
 
@@ -48,6 +52,8 @@ export class Mounts implements MountApi {
   /** Why a wanted mount is not there. */
   readonly #down = new Map<number, string>();
   #stopping = false;
+  /** For apps with answers that are held back: lets them go. */
+  readonly #heard = new Map<OpenApp, () => void>();
   /** Never rejects. */
   #catchingUp: Promise<void> = Promise.resolve();
 
@@ -63,6 +69,7 @@ export class Mounts implements MountApi {
       const mounted = resumed.get(String(row.id));
       if (mounted !== undefined) this.#serve(row, mounted, { resumed: true });
     }
+    this.#holdAnswers();
     const gone = this.#local().filter((row) => !this.#active.has(row.id));
     for (const app of service.openApps()) app.engine.reapAbandoned(SERVICE_CONTEXT);
     for (const row of gone) await this.#again(row);
@@ -86,12 +93,27 @@ export class Mounts implements MountApi {
           for (const mount of mounts) if (this.#active.has(mount.row.id)) mount.cache.tellDoubtful(news);
           if (++told % NEWS_BATCH === 0) await Promise.all(mounts.map(({ cache }) => cache.settled()));
         }
+        await Promise.all(mounts.map(({ cache }) => cache.settled()));
       } catch (error) {
         log.error("mounts may not have heard of the last changes before the restart", {
           appId: app.id,
           error: String(error),
         });
+      } finally {
+        this.#heard.get(app)?.();
       }
+    }
+  }
+
+  /** Changes that the process before made and did not answer are answered only when the other mounts have heard of them; soon, though: some may hear of them only when they are answered. */
+  #holdAnswers(): void {
+    for (const app of this.#parts.service.openApps()) {
+      const live = [...this.#active.values()].filter(({ row }) => row.appId === app.id && row.at === undefined);
+      if (live.length < 2) continue;
+      const { promise, resolve } = Promise.withResolvers<void>();
+      this.#heard.set(app, resolve);
+      this.#parts.timers.after(HOLD_ANSWERS_MS, resolve);
+      app.coherent.recovering(promise);
     }
   }
 
@@ -269,6 +291,8 @@ export class Mounts implements MountApi {
     const { app, share } = this.#find(row);
     // A view reads past rows only: no live orphan has to wait for it.
     if (row.at === undefined) app.engine.attachMount(row.id, { resumed });
+    // Then it was mounted anew, and nobody is left who could unlock.
+    if (resumed && !hasInitFlag(mounted.negotiated, "HAS_RESEND")) app.engine.dropLocks(row.id, SERVICE_CONTEXT);
     const guard = this.#parts.tokens.guard(row, { app, share, grant });
     const onEnd = (): void => {
       this.#ended(row).catch((error: unknown) =>

@@ -112,9 +112,12 @@ export class NetworkChanges {
       );
     if (path.share === undefined)
       throw new TidemarkError("INVALID_ARGUMENT", "a token is for a share: name the share, as in app/share");
-    const app = service.find(path.app);
-    const share = findShareRow(sharesAt(app.core, app.core.lastLsn), path.share);
-    const grant = await tokens.exchange(bearer, { appId: app.id, shareId: share.id, shareRoot: share.root, peer });
+    const { share: shareRef } = path;
+    const { grant, app, share } = await tokens.exchangeNamed(bearer, {
+      peer,
+      findApp: () => service.find(path.app),
+      findShare: ({ core }) => findShareRow(sharesAt(core, core.lastLsn), shareRef),
+    });
     if (!grant.has("history")) {
       grant.release();
       const why = "the token does not allow to look at the past (history)";

@@ -5,6 +5,7 @@ import type { Log } from "../../base/log.ts";
 import type { Timers } from "../../base/timers.ts";
 import type { NodesApi } from "../../domain/admin-nodes.ts";
 import { TidemarkError } from "../../domain/errors.ts";
+import type { NodePeer } from "../../domain/node-join.ts";
 import { NodeGate } from "../../meta/node-gate.ts";
 import type { MetadataService } from "../../meta/service.ts";
 import { NetworkServer } from "../../rpc/network-server.ts";
@@ -14,7 +15,8 @@ import { formatNetworkAddress, type NetworkAddress, parseNetworkAddress } from "
 import { readTlsFiles, type TlsMaterial } from "../../rpc/tls/tls-files.ts";
 import type { ListenOptions } from "./listen-options.ts";
 import { NodeAdmin } from "./node-admin.ts";
-import { type NodeAct, NodeJoins } from "./node-joins.ts";
+import { NodeAudit, type NodeAuditLog } from "./node-audit.ts";
+import { NodeJoins } from "./node-joins.ts";
 import { certificateNames, type Machine, reachableAddresses } from "./service-names.ts";
 
 /** How often the service's certificate is looked at: files of another authority may have been replaced, an own one be about to expire. */
@@ -44,8 +46,7 @@ export type NetworkOptions = {
   readonly restarted: boolean;
   /** Shares that a node has mounted now. */
   readonly sessionCount: (node: string) => number;
-  /** For the audit log. */
-  readonly onAct?: (act: NodeAct) => void;
+  readonly audit: NodeAuditLog;
   /** For tests; absent: this machine. */
   readonly machine?: () => Machine;
 };
@@ -62,8 +63,21 @@ export type Network = {
   stop(): Promise<void>;
 };
 
-/** Opens the certificates and makes the server. Throws a TidemarkError that names the file or option and what is wrong with it. */
+/**
+ * Opens the certificates and makes the server. Throws a TidemarkError that names the file or option and what is wrong with it; but a service that takes over from one that died goes on for this machine, with an alarm: its mounts
+ * live on.
+ */
 export async function composeNetwork(options: NetworkOptions): Promise<Network> {
+  try {
+    return await openNetwork(options);
+  } catch (error) {
+    if (!options.restarted || !(error instanceof TidemarkError)) throw error;
+    options.log.alarm(`no node reaches the service until it is started again: ${error.message}`);
+    return openNetwork({ ...options, listen: undefined });
+  }
+}
+
+async function openNetwork(options: NetworkOptions): Promise<Network> {
   const { service, listen, clock, log, timers } = options;
   const { nodes } = service;
   const trust = listen?.tls === undefined ? "listed" : "authority";
@@ -74,8 +88,10 @@ export async function composeNetwork(options: NetworkOptions): Promise<Network> 
     return { admin, server: undefined, gate, start: async () => [], stop: async () => {} };
   }
   const authority = listen.tls === undefined ? await openAuthority(options) : undefined;
-  const server = new NetworkServer({ gate, clock, timers, log });
-  const joins = new NodeJoins({ ...common, authority, log, onAct: (act) => options.onAct?.(act) });
+  const audit = new NodeAudit(options.audit);
+  const onRefused = (peer: NodePeer, why: string): void => audit.refused(peer, { what: "node.connect", why });
+  const server = new NetworkServer({ gate, clock, timers, log, onRefused });
+  const joins = new NodeJoins({ ...common, authority, log, audit });
   serveNodes(server, joins, (error, method) => log.error("a call of a node failed by a defect", { error, method }));
   const listening = new Listening(options, { listen, server, authority });
   await listening.load();

@@ -8,6 +8,7 @@ import { SERVICE_CONTEXT } from "../../meta/open-app.ts";
 import type { CertificateAuthority } from "../../rpc/tls/authority.ts";
 import { thumbprintOf, validityOf } from "../../rpc/tls/certificate.ts";
 import { readCertificateRequest } from "../../rpc/tls/x509.ts";
+import type { NodeAudit } from "./node-audit.ts";
 
 /** Each renewal is a record of the journal: a node that asks again and again makes no more than this. */
 const RENEWAL_SEC_MIN = 60;
@@ -20,16 +21,7 @@ export type NodeJoinsOptions = {
   readonly log: Log;
   /** Makes what the catalogue acknowledged durable. */
   readonly sync: () => Promise<void>;
-  /** Hears of what is to be remembered: who joined, and whose ticket was refused. */
-  readonly onAct: (act: NodeAct) => void;
-};
-
-/** For the audit log. */
-export type NodeAct = {
-  readonly kind: "joined" | "renewed" | "refused";
-  readonly node: string;
-  readonly peer: NodePeer;
-  readonly reason?: string;
+  readonly audit: NodeAudit;
 };
 
 /** Exchanges tickets for certificates, and certificates for newer ones. */
@@ -41,7 +33,7 @@ export class NodeJoins implements NodeJoinApi {
   }
 
   async join(peer: NodePeer, request: Buffer): Promise<NodeCertificate> {
-    const { nodes, log, onAct, sync } = this.#options;
+    const { nodes, log, audit, sync } = this.#options;
     const authority = this.#authority();
     const publicKey = await readCertificateRequest(request);
     const usedBy = createHash("sha256").update(publicKey).digest("base64url");
@@ -50,17 +42,17 @@ export class NodeJoins implements NodeJoinApi {
       // Checked and spent in one turn, after the last await: of two that use one ticket at once, one gets nothing.
       nodes.join(peer.certificateThumbprint, { usedBy, certificate: this.#row(certificate) }, SERVICE_CONTEXT);
     } catch (error) {
-      if (error instanceof TidemarkError) onAct({ kind: "refused", node: peer.node, peer, reason: error.message });
+      if (error instanceof TidemarkError) audit.refused(peer, { what: "node.join", why: error.message });
       throw error;
     }
     await sync();
     log.info("a node has joined", { node: peer.node, address: peer.address });
-    onAct({ kind: "joined", node: peer.node, peer });
+    audit.certified(peer, "join");
     return { certificate, authority: authority.certificate };
   }
 
   async renew(peer: NodePeer, request: Buffer): Promise<NodeCertificate> {
-    const { nodes, log, onAct, sync, clock } = this.#options;
+    const { nodes, log, audit, sync, clock } = this.#options;
     const authority = this.#authority();
     const publicKey = await readCertificateRequest(request);
     const newest = nodes.get(peer.node)?.certificates[0];
@@ -72,7 +64,7 @@ export class NodeJoins implements NodeJoinApi {
     nodes.addCertificate(peer.node, this.#row(certificate), SERVICE_CONTEXT);
     await sync();
     log.info("the certificate of a node was renewed", { node: peer.node, address: peer.address });
-    onAct({ kind: "renewed", node: peer.node, peer });
+    audit.certified(peer, "renew");
     return { certificate, authority: authority.certificate };
   }
 

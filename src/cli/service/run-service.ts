@@ -19,7 +19,7 @@ import { RocksKv } from "../../kv/rocks-kv.ts";
 import { ApplyWorkerPool } from "../../meta/apply-worker-pool.ts";
 import { CatalogueAdmin } from "../../meta/catalogue-api.ts";
 import type { OpenApp } from "../../meta/open-app.ts";
-import { Purges } from "../../meta/purge/purges.ts";
+import type { Purges } from "../../meta/purge/purges.ts";
 import { Changes } from "../../meta/reading/changes.ts";
 import { History } from "../../meta/reading/history.ts";
 import { Reading } from "../../meta/reading/reading.ts";
@@ -34,6 +34,7 @@ import { AlarmLog } from "./alarms.ts";
 import { auditedAdmin } from "./audited-admin.ts";
 import type { Backups } from "./backups.ts";
 import { archives, composeBackups, composeHydrations } from "./compose-backups.ts";
+import { composePurges, finishPurges } from "./compose-purges.ts";
 import { composeSessions, LEASE_MS_DEFAULT } from "./compose-sessions.ts";
 import { type ComposedTokens, composeTokens } from "./compose-tokens.ts";
 import type { ListenOptions } from "./listen-options.ts";
@@ -150,13 +151,14 @@ export async function runService(options: RunServiceOptions): Promise<RunningSer
       ...{ dataFolder: folder.path, service, listen: options.listen, clock, timers: new SystemTimers(), log },
       restarted: options.supervisor().restartCount > 0,
       sessionCount: (node) => sessions.sessions.countOf(node),
+      audit,
     });
     const parts = { options, service, mounts, log, folder, keeper, reserve, backups, retentions, hydrations, network };
     const { api: roles, restores, purges } = adminApi(parts);
     const api = withTokens(roles, { service, composed });
     closers.push(() => restores.close());
     for (const app of service.openApps()) resume(restores, app, log);
-    for (const app of service.openApps()) finishPurges(purges, app, log);
+    finishPurges(purges, service.openApps(), log);
     const server = await listen(api, folder, log);
     closers.push(() => server.close({ graceMs: ADMIN_GRACE_MS }));
     closers.push(() => network.stop());
@@ -204,16 +206,6 @@ function resume(restores: Restores, app: Parameters<Restores["resumeRestores"]>[
   restores
     .resumeRestores(app)
     .catch((error: unknown) => log.error("a restore could not be continued", { error: String(error) }));
-}
-
-/** What was asked to be erased is refused to readers by its rows; here it goes from the disk, if the process before did not come to that. */
-function finishPurges(purges: Purges, app: OpenApp, log: Log): void {
-  purges.finish(app).catch((error: unknown) => {
-    log.alarm("content that is to be erased is still on the disk: it is tried again at the next start", {
-      appId: app.id,
-      cause: error,
-    });
-  });
 }
 
 type Parts = {
@@ -290,19 +282,7 @@ function adminApi({
     newId: () => service.newId(),
     mountedShares: (app) => mounts.mountedShares(app.id),
   });
-  const purges = new Purges({
-    ...parts,
-    forgetPages: async (app, files) => {
-      if (await mounts.forgetPages(app, files)) return;
-      log.warn("kernels may keep pages of erased files in views: unmount them, or echo 3 > /proc/sys/vm/drop_caches", {
-        appId: app.id,
-      });
-    },
-    repositoryOf: (app) => {
-      const backup = service.catalogue.backups().find(({ appId }) => appId === app.id);
-      return backup === undefined ? undefined : { name: backup.repository, hasIt: backups.floorOf(app) > 0 };
-    },
-  });
+  const purges = composePurges(parts, { service, mounts, backups });
   const status = new Status({
     service,
     catalogue,

@@ -82,10 +82,11 @@ export class Sessions implements SessionHost {
 
   async open(request: SessionOpen, peer: Peer): Promise<HostedSession> {
     const { service, tokens } = this.#parts;
-    const app = service.find(request.app);
-    const share = findShareRow(sharesAt(app.core, app.core.lastLsn), request.share);
-    const exchange = { appId: app.id, shareId: share.id, shareRoot: share.root, peer };
-    const token = await tokens.exchange(request.token, exchange);
+    const { grant: token, app, share } = await tokens.exchangeNamed(request.token, {
+      peer,
+      findApp: () => service.find(request.app),
+      findShare: ({ core }) => findShareRow(sharesAt(core, core.lastLsn), request.share),
+    });
     try {
       const asked = { request, app, share, token, peer };
       return request.resume === undefined ? await this.#begin(asked) : this.#goOn(asked, request.resume);
@@ -148,7 +149,7 @@ export class Sessions implements SessionHost {
 
   #take(app: OpenApp, row: MountRow, { resumed }: { readonly resumed: boolean }): ShareSession {
     const { service, audit } = this.#parts;
-    app.engine.attachMount(row.id, { resumed });
+    app.engine.attachMount(row.id, { resumed, elsewhere: true });
     const onOver = (): void => void this.#sessions.delete(row.id);
     const session = new ShareSession({ service, audit, app, row, grant: this.#placeholder(row), onOver });
     this.#sessions.set(row.id, session);

@@ -68,6 +68,7 @@ export class ShareSession implements HostedSession {
       mount: this.#row.id,
       audit,
       from,
+      before: old,
     });
     this.#grant = grant;
     this.#stopWatching = token.onEnded((reason) => this.stop(`the token is not good any more: ${reason}`));
@@ -106,11 +107,12 @@ export class ShareSession implements HostedSession {
 
   leaseOver(): boolean {
     this.#note({ awaySince: this.#parts.service.clock.now() });
-    return this.#parts.app.engine.dropLocks(this.#row.id, SERVICE_CONTEXT) > 0;
+    return this.#parts.app.engine.mountAway(this.#row.id, SERVICE_CONTEXT) > 0;
   }
 
   /** The gateway is there again. */
   back(): void {
+    this.#parts.app.engine.mountBack(this.#row.id);
     if (this.#row.session?.awaySince !== undefined) this.#note({});
   }
 

@@ -48,8 +48,8 @@ export type MountCommand =
   /** Close the supervisor's copy of the descriptor and forget the mount. */
   | { readonly type: "release"; readonly key: string };
 
-/** Lanes of notifications, each a thread of the supervisor's while it is used. The number bounds them. */
-export const LANES_MAX = 8;
+/** Lanes of notifications, each a thread of the supervisor's (about 5 MB) once it is used: by a share with several mounts. Enough for 16 of those before some share lanes. */
+export const LANES_MAX = 33;
 
 /**
  * Writes these messages (base64) to the mounts' descriptors. Waits for locks of the kernel, so it runs beside the other commands, and beside those of other lanes, 0 to LANES_MAX - 1. One at a time in

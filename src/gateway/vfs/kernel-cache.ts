@@ -31,10 +31,10 @@ import { VIEWS_INO } from "./views-directory.ts";
  */
 
 /** An acknowledgement waits so long for a lock in the kernel. Usual is a tenth of a millisecond; an application that holds it for longer waits for something itself. */
-export const LOCK_MS = 20;
+export const LOCK_MS = 500;
 
 /** As long as the thread that writes news gets on with it, it is waited for so long: a restore may have thousands to tell. */
-const BUSY_MS = 1000;
+const BUSY_MS = 2000;
 
 /** As LOCK_MS, for pages of a file that this mount is writing: longer than a write needs that waits for nobody who waits for us. */
 const WRITER_MS = 3;
@@ -67,8 +67,6 @@ type Directory = {
   waiting: number;
   /** Resolved when they are dropped. */
   readonly dropped: PromiseWithResolvers<void>;
-  /** Resolved when it is known that a call of this mount holds the lock. */
-  readonly locked: PromiseWithResolvers<void>;
   /** One of them was acknowledged before it was dropped. */
   owes: boolean;
 };
@@ -175,14 +173,8 @@ export class KernelCache implements CacheHolder, KernelNames {
     this.#contested.changedHere(request);
     const reply = api.execute(request, context);
     // What was answered at once holds no lock any more.
-    if (reply instanceof Promise) this.#waits(lockedBy(request), reply);
+    if (reply instanceof Promise) this.#calls.add(lockedBy(request), reply);
     return reply;
-  }
-
-  #waits(inodes: readonly InodeId[], reply: Promise<unknown>): void {
-    if (inodes.length === 0) return;
-    this.#calls.add(inodes, reply);
-    for (const ino of inodes) this.#directories.get(ino)?.locked.resolve();
   }
 
   /** Somebody is about to look at names of the directory. */
@@ -199,9 +191,8 @@ export class KernelCache implements CacheHolder, KernelNames {
   }
 
   async #tellPages(ino: InodeId, dropped: Promise<void>): Promise<void> {
-    const isDropped = this.#calls.isChanging(ino)
-      ? await this.#within(dropped, WRITER_MS)
-      : await this.#inTime(this.#pages, dropped);
+    let isDropped = await this.#dropped(this.#pages, ino, dropped);
+    if (!isDropped && this.#calls.isChanging(ino)) isDropped = await this.#within(dropped, WRITER_MS);
     if (!isDropped) await this.#tellPrompt(this.#inode(ino, false));
   }
 
@@ -217,11 +208,7 @@ export class KernelCache implements CacheHolder, KernelNames {
   }
 
   async #tellName(directory: Directory, dropped: Promise<void>, listing: Promise<void>): Promise<void> {
-    let isDropped = false;
-    void dropped.then(() => {
-      isDropped = true;
-    });
-    await this.#inTime(this.#names, Promise.race([dropped, directory.locked.promise]));
+    const isDropped = await this.#dropped(this.#names, directory.ino, dropped);
     if (!isDropped && !directory.owes) {
       // In this order: whoever gets the attributes from now on waits, and what the kernel got before it forgets.
       directory.owes = true;
@@ -234,12 +221,10 @@ export class KernelCache implements CacheHolder, KernelNames {
   #waitingDirectory(ino: InodeId, dropped: Promise<void>): Directory {
     let directory = this.#directories.get(ino);
     if (directory === undefined) {
-      const [all, locked] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
-      directory = { ino, waiting: 0, dropped: all, locked, owes: false };
+      directory = { ino, waiting: 0, dropped: Promise.withResolvers<void>(), owes: false };
       this.#directories.set(ino, directory);
     }
     const found = directory;
-    if (this.#calls.isChanging(ino)) found.locked.resolve();
     found.waiting++;
     void dropped.then(() => {
       if (--found.waiting > 0) return;
@@ -261,6 +246,16 @@ export class KernelCache implements CacheHolder, KernelNames {
   /** What needs no lock. Resolves in LOCK_MS at the latest all the same: the thread that writes may be in trouble. */
   async #tellPrompt(notification: Notification): Promise<void> {
     await this.#inTime(this.#prompt, this.#prompt.written(notification));
+  }
+
+  /** Answers whether the kernel has dropped names in, or pages of, the inode: in time, and before a call of this mount was known to hold the lock that this needs. */
+  async #dropped(lane: Notifier, ino: InodeId, dropped: Promise<void>): Promise<boolean> {
+    let isDropped = false;
+    void dropped.then(() => {
+      isDropped = true;
+    });
+    await this.#inTime(lane, this.#calls.changingOr(ino, dropped));
+    return isDropped;
   }
 
   /** Answers whether the lane has written in time. */

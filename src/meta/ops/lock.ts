@@ -21,7 +21,14 @@ export function getlk(
   context: RequestContext,
 ): FileLock | undefined {
   core.inode(request.ino);
-  return core.locks.blocker(request.ino, ownerOf(request, context), checked(request))?.range;
+  const { locks } = core;
+  const { mountId } = context.actor;
+  const found = locks.blocker(request.ino, ownerOf(request, context), checked(request));
+  if (found === undefined) return undefined;
+  const holder = found.owner.mountId;
+  const isNear = holder === mountId || !(locks.elsewhere.has(holder) || locks.elsewhere.has(mountId));
+  // 0 is what NFSv4 clients say of the lock of another machine, too.
+  return isNear ? found.range : { ...found.range, pid: 0 };
 }
 
 /**
@@ -48,19 +55,35 @@ export function setlk(
   return locks.waits.add({ ino, owner, lock, context });
 }
 
-/** Drops all locks of the mounts that `isGone` says, and grants what others wait for. Answers how many. Throws FsError when it could not be recorded: they are dropped all the same. */
+/** Drops all locks of the mounts that `isGone` says, and grants what others wait for. Answers how many. On a full disk it is recorded with the next lock that can be. */
 export function dropLocks(core: EngineCore, isGone: (mountId: MountId) => boolean, context: RequestContext): number {
-  const { inos, keys } = core.locks.drop(isGone);
+  const { inos, count } = core.locks.drop(isGone);
   try {
-    for (let from = 0; from < keys.length; from += DROPPED_PER_RECORD) {
-      const tx = core.begin({ ...context, unique: 0 });
-      for (const key of keys.slice(from, from + DROPPED_PER_RECORD)) tx.row(key, null);
-      tx.commit(RECORD_OP.LOCK, inodeDetail(inos.length === 1 ? (inos[0] ?? SEVERAL) : SEVERAL), { useReserve: true });
-    }
-  } finally {
-    for (const ino of inos) settle(core, ino);
+    recordDropped(core, context);
+  } catch (error) {
+    if (!(error instanceof FsError)) throw error;
   }
-  return keys.length;
+  for (const ino of inos) settle(core, ino);
+  return count;
+}
+
+/** A mount is heard of again: what of it waited goes on waiting, or is granted now. */
+export function mountBack(core: EngineCore, mount: MountId): void {
+  const { locks } = core;
+  if (!locks.away.delete(mount)) return;
+  for (const ino of locks.waits.inosOf(mount)) settle(core, ino);
+}
+
+/** Throws FsError with the rest left for later. */
+function recordDropped(core: EngineCore, context: RequestContext): void {
+  const { dropped } = core.locks;
+  while (dropped.length > 0) {
+    const tx = core.begin({ ...context, unique: 0 });
+    const keys = dropped.slice(0, DROPPED_PER_RECORD);
+    for (const key of keys) tx.row(key, null);
+    tx.commit(RECORD_OP.LOCK, inodeDetail(SEVERAL), { useReserve: true });
+    dropped.splice(0, keys.length);
+  }
 }
 
 function ownerOf(
@@ -81,6 +104,8 @@ function checked({ lock, flock, owner }: { lock: FileLock; flock: boolean; owner
 /** A lock's record may use the space kept for a full disk: without locks nobody could take away what fills it. */
 function commit(core: EngineCore, change: LockChange, context: RequestContext): void {
   if (change.rows.length === 0) return;
+  // Others may hold what was dropped as soon as this is recorded.
+  recordDropped(core, context);
   const tx = core.begin(context);
   for (const { key, value } of change.rows) tx.row(key, value);
   tx.commit(RECORD_OP.LOCK, inodeDetail(change.ino), { useReserve: true });
@@ -111,7 +136,7 @@ function grantAll(core: EngineCore, ino: InodeId): boolean {
   const { locks } = core;
   let again = false;
   for (const wait of locks.waits.of(ino)) {
-    if (locks.blocker(ino, wait.owner, wait.lock) !== undefined) continue;
+    if (locks.away.has(wait.owner.mountId) || locks.blocker(ino, wait.owner, wait.lock) !== undefined) continue;
     const held = locks.holder(ino, wait.owner) !== undefined;
     try {
       commit(core, locks.change(ino, wait.owner, wait.lock), wait.context);

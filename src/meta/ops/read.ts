@@ -1,4 +1,4 @@
-import { FsError } from "../../domain/errors.ts";
+import { ErasedError, FsError } from "../../domain/errors.ts";
 import { type InodeId, LIVE, type Lsn } from "../../domain/ids.ts";
 import { isDirectory, isRegular, isSymlink } from "../../domain/inode.ts";
 import { type MappedPiece, type ReadRequest, WRITE_BYTES_MAX } from "../../domain/metadata-api.ts";
@@ -82,6 +82,7 @@ export function read(
   const left = inode.size - offset;
   const length = left < BigInt(request.length) ? left : BigInt(request.length);
   const runs = core.content.runs(inode.contentId, offset, length, at);
+  refuseErased(core, runs);
   const pieces: (Uint8Array | Promise<Uint8Array>)[] = [];
   let waits = false;
   for (const { run } of runs) {
@@ -94,7 +95,7 @@ export function read(
 
 /**
  * Where the bytes of a range are: what `read` would read. Throws EAGAIN for a file whose last change is not durable yet: after a power loss its places could come to mean other bytes, and who asks
- * for places keeps them for ever.
+ * for places keeps them for ever. And ErasedError as `read` does: who asks may have the bytes still.
  */
 export function map(core: EngineCore, request: ReadRequest & { op: "map" }): MappedPiece[] {
   const { offset, at } = request;
@@ -104,11 +105,18 @@ export function map(core: EngineCore, request: ReadRequest & { op: "map" }): Map
   if (offset >= inode.size || request.length === 0) return [];
   const left = inode.size - offset;
   const length = left < BigInt(request.length) ? left : BigInt(request.length);
-  return core.content.runs(inode.contentId, offset, length, at).map(({ offset: start, run }) => {
+  const runs = core.content.runs(inode.contentId, offset, length, at);
+  refuseErased(core, runs);
+  return runs.map(({ offset: start, run }) => {
     const piece = { offset: start, length: run.length };
     if (run.segment === 0) return piece;
     return { ...piece, place: { segment: run.segment, position: run.dataStart + run.skip } };
   });
+}
+
+/** Throws ErasedError when any of these bytes was erased by order: before anything is read. */
+function refuseErased(core: EngineCore, runs: readonly { readonly run: Run }[]): void {
+  if (core.data.hasErased && runs.some(({ run }) => core.data.isErased(run))) throw new ErasedError();
 }
 
 function readRun(core: EngineCore, run: Run): Uint8Array | Promise<Uint8Array> {

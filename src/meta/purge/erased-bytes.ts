@@ -8,6 +8,10 @@ export type RecordBytes = { readonly dataLength: number; readonly ranges: ByteRa
 /** Records of one order: some 400 bytes each, and 45 in the journal. */
 const RECORDS_MAX = 400_000;
 
+function recordName(segment: number, dataStart: number): string {
+  return `${segment}:${dataStart}`;
+}
+
 /** Bytes of records' data, by where they stand: segment and data start. */
 export class ErasedBytes {
   readonly #segments = new Map<number, Map<number, RecordBytes>>();
@@ -47,6 +51,18 @@ export class ErasedBytes {
 
   hasSegment(segment: number): boolean {
     return this.#segments.has(segment);
+  }
+
+  /** The records among these that the extents name any byte of, by name. */
+  *touchedBy(extents: readonly Extent[]): Generator<string> {
+    for (const { segment, dataStart } of extents)
+      if (this.get(segment, dataStart) !== undefined) yield recordName(segment, dataStart);
+  }
+
+  /** Makes whole what is there of records, but for those named. */
+  widen(except: ReadonlySet<string>): void {
+    for (const { segment, dataStart, dataLength, ranges } of this.all())
+      if (!except.has(recordName(segment, dataStart))) ranges.add(0, dataLength);
   }
 
   /** How many bytes of the extents are among these. */

@@ -110,25 +110,32 @@ async function* localRecords(app: OpenApp, to: Lsn, work: Work): AsyncGenerator<
 
 type RecordOf = ReturnType<OpenApp["journal"]["readRecords"]> extends AsyncGenerator<infer R> ? R : never;
 
-/** Other contents that name some of these bytes, and how many. Looks at all rows of content. */
+/**
+ * Other contents that name some of these bytes, and how many. Records of which others name nothing are then among the bytes whole: what of them no row names any more, because retention dropped it, nobody can read, and it is of the
+ * same writer. Looks at all rows of content.
+ */
 export async function sharersOf(
   app: OpenApp,
   { bytes, contents }: { readonly bytes: ErasedBytes; readonly contents: ReadonlySet<ContentId> },
   work: Work,
 ): Promise<Map<ContentId, number>> {
   const sharers = new Map<ContentId, number>();
+  const touched = new Set<string>();
   for (const table of [TABLE.SLICE, TABLE.CHECKPOINT]) {
     const gte = plainKey(table);
     for (const page of pagesOf(app.store, gte, prefixEnd(gte))) {
       for (const { key, value } of page) {
         const content = readU64Be(key, 1) as ContentId;
         if (contents.has(content)) continue;
-        const shared = bytes.sharedWith(decodeExtents(value));
+        const extents = decodeExtents(value);
+        for (const name of bytes.touchedBy(extents)) touched.add(name);
+        const shared = bytes.sharedWith(extents);
         if (shared > 0) sharers.set(content, Math.max(shared, sharers.get(content) ?? 0));
       }
       if (work.due) await work.pause();
     }
   }
+  bytes.widen(touched);
   return sharers;
 }
 

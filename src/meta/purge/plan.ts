@@ -1,11 +1,12 @@
+import { ByteReader } from "../../base/bytes.ts";
 import type { SnapshotInfo } from "../../domain/admin-catalogue.ts";
 import { PURGE_NAMED_MAX, type PurgeFile } from "../../domain/admin-purge.ts";
 import type { ContentId, InodeId, Lsn } from "../../domain/ids.ts";
 import type { EngineCore } from "../core.ts";
+import { inoPrefix, prefixEnd, TABLE } from "../keys.ts";
 import type { OpenApp } from "../open-app.ts";
 import { DirectoryPaths } from "../reading/directory-paths.ts";
 import { sharesByRoot } from "../reading/find-share.ts";
-import { lastState } from "../reading/last-state.ts";
 import { joinPath, type NameThen, namesAt } from "../reading/paths.ts";
 import { snapshots } from "../reading/snapshot-rows.ts";
 import type { Work } from "../reading/work.ts";
@@ -38,8 +39,8 @@ export async function findConcerned(
   const since = sinceOf(app, files.keys());
   const { contents, stateCount } = await statesOf(app, files.keys(), work);
   const bytes = await bytesOf(app, { files, contents }, work);
-  const copies = await copiesOf(app, bytes, work);
   const sharing = await sharersOf(app, { bytes, contents }, work);
+  const copies = await copiesOf(app, bytes, work);
   const sharers = sharing.size === 0 ? new Map<InodeId, number>() : await ownersOf(app, sharing, work);
   return { files, contents, stateCount, bytes, copies, sharers, since };
 }
@@ -101,13 +102,23 @@ class Paths {
   }
 
   of(ino: InodeId): Buffer {
-    const core = this.#core;
-    const state = lastState(core, ino, core.lastLsn);
-    const at = core.findInodeNow(ino) !== undefined || state === undefined ? core.lastLsn : state.since;
-    const name = namesAt(core, ino, at, 1)[0];
-    const place = name === undefined ? undefined : this.#directories.of(name.parent, at);
-    if (name === undefined || place === undefined) return Buffer.from(`inode ${ino}`);
+    const last = this.#lastName(ino);
+    const place = last === undefined ? undefined : this.#directories.of(last.parent, last.at);
+    if (last === undefined || place === undefined) return Buffer.from(`inode ${ino}`);
     const share = this.#shares.get(place.root)?.name ?? "";
-    return joinPath(Buffer.from(share), joinPath(place.path, name.name));
+    return joinPath(Buffer.from(share), joinPath(place.path, last.name));
+  }
+
+  /** A name the file has, or the last one it had, and a moment at which it had it. */
+  #lastName(ino: InodeId): { readonly parent: InodeId; readonly name: Buffer; readonly at: Lsn } | undefined {
+    const core = this.#core;
+    const now = namesAt(core, ino, core.lastLsn, 1)[0];
+    if (now !== undefined && now.until === undefined) return { ...now, at: core.lastLsn };
+    const gte = inoPrefix(TABLE.PARENT_PAST, ino);
+    const row = core.store.range({ gte, lt: prefixEnd(gte), reverse: true, limit: 1 })[0];
+    if (row === undefined) return undefined;
+    const at = (new ByteReader(row.key, gte.length).u64() - 1) as Lsn;
+    const then = namesAt(core, ino, at, 1)[0];
+    return then === undefined ? undefined : { ...then, at };
   }
 }

@@ -106,6 +106,8 @@ test("what was erased is gone from the journal's files and unreadable at every m
   expect(result.openCount).toBe(0);
   expect(marks()).toBe(0);
   await expect(read(ino, first)).rejects.toBeInstanceOf(ErasedError);
+  const map = { op: "map", ino, offset: 0n, length: 100, at: first } as const;
+  expect(() => app.app.engine.execute(map, app.context)).toThrow(ErasedError);
   expect(await read(other.ino)).toBe("harmless ".repeat(500));
   expect(await chainUpTo((result.lsn as Lsn) - 1)).toBe(before);
   expect(await streamed(app.app.journal.durableLsn)).toBe(2);

@@ -1,8 +1,10 @@
+import { ByteWriter, readU64Be } from "../../base/bytes.ts";
 import type { Lsn } from "../../domain/ids.ts";
 import type { RequestContext } from "../../domain/metadata-api.ts";
 import { RECORD_OP } from "../../domain/record-op.ts";
 import type { RowOp } from "../../journal/record.ts";
-import { numberKey, purgedKey, relocationKey, TABLE } from "../keys.ts";
+import type { EngineCore } from "../core.ts";
+import { numberKey, plainKey, purgedKey, relocationKey, TABLE } from "../keys.ts";
 import type { OpenApp } from "../open-app.ts";
 import { encodeJson } from "../rows.ts";
 import { ByteRanges } from "../space/byte-ranges.ts";
@@ -15,6 +17,15 @@ import type { Concerned } from "./plan.ts";
 const ROWS_MAX = 100_000;
 
 const NO_BYTES = Buffer.alloc(0);
+
+/** Counter with the LSN of the newest order. */
+const NEWEST_ORDER = plainKey(TABLE.COUNTER, Buffer.from("newest-order"));
+
+/** The record of the newest order; undefined: there was none. */
+export function newestOrder(core: EngineCore): Lsn | undefined {
+  const row = core.store.get(NEWEST_ORDER);
+  return row === undefined ? undefined : (readU64Be(row, 0) as Lsn);
+}
 
 /**
  * Writes an order down: from here on nobody reads these bytes, and they are going to be erased. In one turn; in one record, or with very many rows in several, each right by itself. What the journal holds up to here is in
@@ -90,6 +101,7 @@ function commitRows(
   for (let part = 0; part < parts; part++) {
     const tx = core.begin(context);
     for (const { key, value } of rows.slice(part * ROWS_MAX, (part + 1) * ROWS_MAX)) tx.row(key, value);
+    tx.row(NEWEST_ORDER, new ByteWriter(8).u64(tx.lsn).finish());
     // Kernels of live mounts keep pages.
     for (const ino of part === 0 ? [...concerned.files.keys(), ...concerned.sharers.keys()] : [])
       tx.tellInode(ino, true);

@@ -352,6 +352,15 @@ test("a reader that is slower than history goes is told when it gets there, not 
   await expect(pages.next()).rejects.toMatchObject({ code: "OUT_OF_HISTORY", data: { asked: 1000 } });
 });
 
+test("records whose names are not kept any more are not told, though they are still there", async () => {
+  churn(1200);
+  await app.settle();
+  const pages = changes.changes(requestOf("", { follow: true }))[Symbol.asyncIterator]();
+  await pages.next();
+  app.app.core.moments.raise(1100 as Lsn);
+  await expect(pages.next()).rejects.toMatchObject({ code: "OUT_OF_HISTORY", data: { asked: 1000, from: 1100 } });
+});
+
 test("a cursor that the journal does not have is refused", async () => {
   app.put(root, "f", "x");
   await app.settle();

@@ -14,6 +14,9 @@ type PlacedRun = { readonly offset: bigint; readonly run: Run };
 
 const CHUNK_BYTES_BIG = BigInt(CHUNK_BYTES);
 
+/** Over ranges of more chunks, those without anything are leapt over; in shorter ones it is cheaper to look at each. */
+const LEAP_CHUNKS = 8;
+
 /**
  * What of a file's content at `after` (below its size then) is not what was stored there at `before`, ascending, neighbours of one kind joined, in batches of at most `countMax`. Reads no data: what is stored
  * at another place counts as changed. `touched`: the only chunks that may differ, where both have the same content id.
@@ -61,10 +64,12 @@ function* chunksWithContent(
   size: bigint,
 ): Generator<number> {
   const chunkCount = Number((size + CHUNK_BYTES_BIG - 1n) / CHUNK_BYTES_BIG);
-  for (const { first, last } of ranges) {
-    for (let chunk = first; chunk <= last && chunk < chunkCount; chunk++) {
-      const next = nextChunk(core, contents, chunk);
-      if (next === undefined || next > last || next >= chunkCount) break;
+  for (const range of ranges) {
+    const last = Math.min(range.last, chunkCount - 1);
+    const leaps = last - range.first > LEAP_CHUNKS;
+    for (let chunk = range.first; chunk <= last; chunk++) {
+      const next = leaps ? nextChunk(core, contents, chunk) : chunk;
+      if (next === undefined || next > last) break;
       yield next;
       chunk = next;
     }

@@ -190,7 +190,7 @@ describe("a guard", () => {
     expect(entries.reduce((sum, { count }) => sum + count, 0)).toBe(500);
     expect(entries[0]).toMatchObject({
       who: `token ${guard.grant.id} at a test`,
-      on: `ino ${inoOf("in/f")}`,
+      on: `ino ${inoOf("in/f")} (in/f)`,
       why: "it takes read",
       count: 1,
     });
@@ -202,7 +202,7 @@ describe("a guard", () => {
     await outcome(guard, { op: "getattr", ino: inoOf("out"), at: LIVE });
     const refused = (await fixture.audited()).filter(({ kind }) => kind === "refused");
     expect(refused).toMatchObject([
-      { what: "getattr", on: `ino ${inoOf("out")}`, why: "outside of the directory of the token" },
+      { what: "getattr", on: `ino ${inoOf("out")} (out)`, why: "outside of the directory of the token" },
     ]);
   });
 });

@@ -1,4 +1,5 @@
 import type { Actor } from "../../domain/actor.ts";
+import { textFromBytes } from "../../domain/byte-text.ts";
 import { FsError, TidemarkError } from "../../domain/errors.ts";
 import { type InodeId, LIVE, type MountId } from "../../domain/ids.ts";
 import { type Inode, S_ISGID } from "../../domain/inode.ts";
@@ -24,6 +25,7 @@ import {
 import { ACL_ACCESS, ACL_DEFAULT } from "../acl.ts";
 import type { Audit } from "../audit.ts";
 import type { EngineCore } from "../core.ts";
+import { nameAt } from "../reading/paths.ts";
 import type { InodeRow } from "../rows.ts";
 import { AccessCheck } from "./access.ts";
 import { IdentityMap } from "./identity.ts";
@@ -39,6 +41,8 @@ export type TokenGuardParts = {
   /** The mount that all requests are of. */
   readonly mount: MountId;
   readonly audit: Audit;
+  /** The guard of the same mount until now, not closed yet: the mount goes on under another grant. */
+  readonly before?: TokenGuard | undefined;
   /** Where requests come from, for the audit log: "node n2", "/srv/uploads". */
   readonly from: string;
 };
@@ -96,7 +100,11 @@ export class TokenGuard implements MetadataApi {
     this.#grant = grant;
     this.#mount = parts.mount;
     this.#root = grant.root;
-    this.#subtree = new Subtree(core, { root: grant.root, mount: parts.mount });
+    this.#subtree = new Subtree(core, {
+      root: grant.root,
+      mount: parts.mount,
+      before: parts.before === undefined ? undefined : parts.before.#subtree,
+    });
     this.#map = new IdentityMap(grant.identity);
     this.#access = this.#map.trustsNode ? undefined : new AccessCheck(core);
     this.#facts = {
@@ -320,7 +328,7 @@ export class TokenGuard implements MetadataApi {
   #note(request: Request, why: string): void {
     const { audit, from } = this.#parts;
     const who = `${this.#label} at ${from}`;
-    const on = (): string => subjectOf(request);
+    const on = (): string => subjectOf(this.#core, request);
     audit.refused({ who, what: request.op, on, why, appId: this.#grant.appId });
   }
 }
@@ -353,8 +361,22 @@ function isAcl(name: Buffer): boolean {
   return name.equals(ACL_ACCESS) || name.equals(ACL_DEFAULT);
 }
 
-/** What a request is about, by number. */
-function subjectOf(request: Request): string {
-  const fields = request as unknown as Readonly<Record<string, number>>;
-  return PLACES[request.op].map(({ field }) => `${field} ${fields[field]}`).join(", ");
+/** What a request is about: numbers, and where those are now. */
+function subjectOf(core: EngineCore, request: Request): string {
+  const fields = request as unknown as Readonly<Record<string, InodeId>>;
+  return PLACES[request.op].map(({ field }) => `${field} ${placeOf(core, fields[field] as InodeId)}`).join(", ");
+}
+
+/** Directories named in an entry of the audit log, at most. */
+const NAMES_SHOWN_MAX = 64;
+
+function placeOf(core: EngineCore, ino: InodeId): string {
+  const names: string[] = [];
+  for (let each = ino; names.length < NAMES_SHOWN_MAX; ) {
+    const name = nameAt(core, each, core.lastLsn);
+    if (name === undefined) break;
+    names.unshift(textFromBytes(name.name));
+    each = name.parent;
+  }
+  return names.length === 0 ? String(ino) : `${ino} (${names.join("/")})`;
 }

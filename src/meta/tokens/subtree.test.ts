@@ -4,6 +4,8 @@ import { type InodeId, LIVE, type Lsn, type MountId } from "../../domain/ids.ts"
 import { isDirectory } from "../../domain/inode.ts";
 import { RENAME_EXCHANGE, type ReplyMap } from "../../domain/metadata-api.ts";
 import { SERVICE_CONTEXT } from "../open-app.ts";
+import { executeAll, restoresOf } from "../restore/test-restore.ts";
+import { TokenGuard } from "./guard.ts";
 import { Subtree } from "./subtree.ts";
 import { asks, MOUNT, outcome, TokenFixture } from "./test-tokens.ts";
 
@@ -119,6 +121,60 @@ describe("a file without a name", () => {
     expect(await outcome(guard, { op: "read", ino, offset: 0n, length: 1, at: LIVE })).toBe("ESTALE");
   });
 
+  test("stays reachable for the same session after a break, when its history is gone by then", async () => {
+    const { app, root } = fixture;
+    app.mkdir(root, "in");
+    app.put(root, "in/f", "1");
+    const { ino } = app.at(root, "in/f");
+    const wanted = { ops: ["list", "read"], root: app.at(root, "in").ino } as const;
+    const guard = await fixture.guard(wanted);
+    await guard.execute({ op: "lookup", parent: guard.grant.root, name: name("f"), at: LIVE }, asks());
+    app.unlink(root, "in/f");
+    app.put(root, "more", "1");
+    const { core, engine } = app.app;
+    core.moments.raise(core.lastLsn);
+    const parts = { api: engine, core, mount: MOUNT, audit: fixture.audit, from: "a test" };
+    const grant = await fixture.tokens.exchange(await fixture.token(wanted), fixture.exchange);
+    const again = new TokenGuard({ ...parts, grant, before: guard });
+    expect(await outcome(again, { op: "getattr", ino, at: LIVE })).toBe("ok");
+    // What can't be decided is refused.
+    expect(await outcome(new TokenGuard({ ...parts, grant }), { op: "getattr", ino, at: LIVE })).toBe("ESTALE");
+  });
+
+  test("that a restore took away stays reachable for who had it open, while the restore runs and after", async () => {
+    const { app, root } = fixture;
+    for (const folder of ["in", "out"]) app.mkdir(root, folder);
+    const before = app.app.core.lastLsn;
+    for (const folder of ["in/d", "in/d/e", "out/d"]) app.mkdir(root, folder);
+    const names = ["in/f", "in/d", "in/d/e", "in/d/e/g", "out/d", "out/d/h"];
+    for (const file of names.filter((each) => /[fgh]$/.test(each))) app.put(root, file, "1");
+    const files = names.map((file) => app.at(root, file).ino);
+    const guard = await fixture.guard({ ops: ["list", "read"], root: app.at(root, "in").ino });
+    for (const file of names) {
+      const [, directory = "", last = ""] = /^(.*)\/([^/]*)$/.exec(file) ?? [];
+      const lookup = { op: "lookup", parent: app.at(root, directory).ino, name: name(last), at: LIVE } as const;
+      app.app.engine.execute(lookup, asks());
+    }
+    const restores = restoresOf(fixture.apps);
+    const task = {
+      kind: "restore",
+      source: app.path("files"),
+      at: { kind: "lsn", lsn: before },
+      mode: "mirror",
+    } as const;
+    const seen = new Set<string>();
+    const look = async (): Promise<void> => {
+      for (const ino of files)
+        seen.add(`${files.indexOf(ino)} ${await outcome(guard, { op: "getattr", ino, at: LIVE })}`);
+    };
+    const stop = app.app.core.onCommit(() => queueMicrotask(() => void look()));
+    await executeAll(restores, task);
+    stop();
+    await look();
+    expect([...seen].sort()).toEqual(["0 ok", "1 ok", "2 ok", "3 ok", "4 ESTALE", "5 ESTALE"]);
+    await restores.close();
+  });
+
   test("that never had one is its maker's alone, also after a restart of the session", async () => {
     const { app, root } = fixture;
     app.mkdir(root, "in");
@@ -147,6 +203,8 @@ describe("a file without a name", () => {
   });
 });
 
+const OTHER = 9 as MountId;
+
 /** Operations of one random run. */
 const STEPS = 400;
 
@@ -157,6 +215,7 @@ test("what is inside is what names lead to, now and at every moment, whatever is
   const { core, engine } = app.app;
   for (const folder of ["in", "out"]) app.mkdir(root, folder);
   const inside = app.at(root, "in").ino;
+  engine.attachMount(OTHER, { resumed: false });
   const tree = new Subtree(core, { root: inside, mount: MOUNT });
   const all = new Set<InodeId>([root, inside, app.at(root, "out").ino]);
   const orphans = new Map<InodeId, boolean>();
@@ -178,8 +237,11 @@ test("what is inside is what names lead to, now and at every moment, whatever is
     const fresh = name(`n${step}`);
     const kind = random.below(7);
     if (random.below(2) === 0 && entry !== undefined) {
-      // The mount's kernel is told of it, as by a lookup.
-      engine.execute({ op: "lookup", parent: entry.parent, name: entry.name, at: LIVE }, asks());
+      // The kernel of this mount, or of another one, is told of it.
+      engine.execute(
+        { op: "lookup", parent: entry.parent, name: entry.name, at: LIVE },
+        asks(0, 0, random.pick([MOUNT, OTHER])),
+      );
     }
     try {
       if (kind === 0) app.run({ op: "mkdir", parent, name: fresh, mode: 0o755, umask: 0 });

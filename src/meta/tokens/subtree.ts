@@ -43,12 +43,21 @@ export class Subtree implements PlaceListener {
   #orphansSweptAt = ORPHANS_SWEPT_AT;
   readonly #unwatch: () => void;
 
-  constructor(core: EngineCore, options: { readonly root: InodeId; readonly mount: MountId }) {
+  /** `before`: what watched for the same session until now. */
+  constructor(
+    core: EngineCore,
+    options: { readonly root: InodeId; readonly mount: MountId; readonly before?: Subtree | undefined },
+  ) {
+    const { root, mount, before } = options;
     this.#core = core;
-    this.root = options.root;
-    this.#mount = options.mount;
-    // The session, or mount, may go on after a restart of the service.
-    for (const ino of core.holders.orphansOf(options.mount)) this.orphaned(ino, [options.mount]);
+    this.root = root;
+    this.#mount = mount;
+    // The session, or mount, may go on after a break, or a restart of the service. What was decided then is not decided again: the rows may be gone.
+    const known = before?.root === root ? before.#orphans : undefined;
+    for (const ino of core.holders.orphansOf(mount)) {
+      if (known?.has(ino) === true) this.#orphans.add(ino);
+      else this.orphaned(ino, [mount]);
+    }
     this.#unwatch = core.watchPlaces(this);
   }
 
@@ -89,13 +98,13 @@ export class Subtree implements PlaceListener {
   #searchNow(ino: InodeId): boolean {
     const row = this.#core.findInodeNow(ino);
     if (row === undefined) return false;
-    if (row.nlink === 0) return this.#orphans.has(ino);
+    if (row.nlink === 0 && this.#core.holders.isOrphan(ino)) return this.#orphans.has(ino);
     return this.#search(ino, LIVE, row);
   }
 
   #search(ino: InodeId, at: Lsn, row = this.#core.findInodeAt(ino, at), limboDepth = 0): boolean {
-    // A directory that was removed still says where it was.
-    if (row === undefined || row.nlink === 0) return false;
+    // A directory that was removed still says where it was. One that is in limbo may be closed for new names already.
+    if (row === undefined || (row.nlink === 0 && at !== LIVE)) return false;
     const known = at === LIVE ? this.#inside : this.#pastOf(at);
     const inside = isDirectory(row.mode) ? this.#directory(row, at, limboDepth) : this.#file(ino, at, limboDepth);
     if (inside) known.set(ino, true);
@@ -156,7 +165,8 @@ export class Subtree implements PlaceListener {
    */
   #beforeLimbo(ino: InodeId, limbo: InodeId, at: Lsn, limboDepth: number): boolean {
     if (limboDepth >= LIMBO_DEPTH_MAX) return false;
-    const name = namesAt(this.#core, ino, at, PARENTS_MAX).find(({ parent }) => parent === limbo);
+    const names = namesAt(this.#core, ino, at === LIVE ? this.#core.lastLsn : at, PARENTS_MAX);
+    const name = names.find(({ parent }) => parent === limbo);
     if (name === undefined || !this.#core.holders.isHeldBy(this.#mount, ino)) return false;
     const before = (name.since - 1) as Lsn;
     if (before < this.#core.moments.floor) return false;

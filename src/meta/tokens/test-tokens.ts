@@ -122,6 +122,8 @@ export async function outcome(guard: TokenGuard, request: Request, context: Requ
     await guard.execute(request, context);
     return "ok";
   } catch (error) {
-    return (error as { code: string }).code;
+    const { code } = error as { code?: string };
+    if (code === undefined) throw error;
+    return code;
   }
 }

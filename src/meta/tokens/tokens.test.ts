@@ -3,8 +3,9 @@ import { chmodSync, readdirSync, readFileSync, statSync, writeFileSync } from "n
 import path from "node:path";
 import { decodeJwt, decodeProtectedHeader, type JWTPayload, SignJWT, UnsecuredJWT } from "jose";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import type { AppId, ShareId } from "../../domain/ids.ts";
-import { LIVE } from "../../domain/ids.ts";
+import { Random } from "../../../test/model/random.ts";
+import { TidemarkError } from "../../domain/errors.ts";
+import { type AppId, type InodeId, LIVE, type ShareId } from "../../domain/ids.ts";
 import { TOKEN_TYPE } from "../../domain/token.ts";
 import { SERVICE_CONTEXT } from "../open-app.ts";
 import { LOCAL_PEER, outcome, SERVICE_ID, TokenFixture } from "./test-tokens.ts";
@@ -191,6 +192,58 @@ describe("a token is refused", () => {
     const token = await fixture.token({ ops: ["list"] });
     expect(await refusedWith(token, { appId: "ab".repeat(16) as AppId })).toMatch(/for another app/);
     expect(await refusedWith(token, { shareId: "ab".repeat(16) as ShareId })).toMatch(/for another share/);
+  });
+
+  test("for what it is not for in one and the same way, whether that is there or not", async () => {
+    const token = await fixture.token({ ops: ["list"] });
+    const missing = (): never => {
+      throw new TidemarkError("NOT_FOUND", "there is none");
+    };
+    const app = fixture.app.app;
+    const other = { id: "ab".repeat(16) as AppId };
+    const ask = async (findApp: () => { id: AppId }, findShare: () => { id: ShareId; root: InodeId }) =>
+      fixture.tokens.exchangeNamed(token, { peer: LOCAL_PEER, findApp, findShare }).then(
+        ({ grant }) => grant.id,
+        (error: Error) => error.message,
+      );
+    const here = () => ({ id: fixture.share.id, root: fixture.root });
+    expect(await ask(() => app, here)).toMatch(/^[0-9a-f]{32}$/);
+    const otherApp = await ask(() => other, here);
+    expect(otherApp).toMatch(/for another app/);
+    expect(await ask(missing, here)).toBe(otherApp);
+    expect(await ask(() => other, missing)).toBe(otherApp);
+    const otherShare = await ask(
+      () => app,
+      () => ({ id: "ab".repeat(16) as ShareId, root: fixture.root }),
+    );
+    expect(otherShare).toMatch(/for another share/);
+    expect(await ask(() => app, missing)).toBe(otherShare);
+    const garbage = { peer: LOCAL_PEER, findApp: missing, findShare: missing };
+    await expect(fixture.tokens.exchangeNamed("a.b.c", garbage)).rejects.toThrow(/not a token/);
+  });
+
+  test("whatever bytes of a good one are changed, added or left out", async () => {
+    const seed = Number(process.env["SEED"] ?? Math.floor(Math.random() * 2 ** 31));
+    const random = new Random(seed);
+    const good = await fixture.token({ ops: ["list"] });
+    const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.=+/ \n\0é";
+    for (let round = 0; round < 2_000; round++) {
+      const at = random.below(good.length);
+      const letter = letters[random.below(letters.length)] ?? "";
+      const cut = random.below(3);
+      const changed = good.slice(0, at) + (cut === 2 ? "" : letter) + good.slice(at + (cut === 1 ? 0 : 1));
+      // The last letters of base64url parts have bits that mean nothing: other texts of the same bytes.
+      const isSame = good
+        .split(".")
+        .every((part, index) =>
+          Buffer.from(part, "base64url").equals(Buffer.from(changed.split(".")[index] ?? "", "base64url")),
+        );
+      const answer = await fixture.tokens.exchange(changed, fixture.exchange).then(
+        () => "granted",
+        (error: { code: string }) => error.code,
+      );
+      if (answer !== "PERMISSION_DENIED" && !isSame) throw new Error(`SEED=${seed} round ${round}: ${answer}`);
+    }
   });
 
   test("when it is none at all", async () => {

@@ -140,6 +140,30 @@ export class Tokens {
     }
   }
 
+  /**
+   * As `exchange`, for an app and a share that are asked for by name. The token is looked at first, and whether there is an app or share that it is not for is not told: who has no token for
+   * them can't find out what there is. Throws as `exchange`, NOT_FOUND.
+   */
+  async exchangeNamed<A extends { readonly id: AppId }, S extends { readonly id: ShareId; readonly root: InodeId }>(
+    token: string,
+    { peer, findApp, findShare }: { readonly peer: Peer; readonly findApp: () => A; readonly findShare: (app: A) => S },
+  ): Promise<{ readonly grant: TokenGrant; readonly app: A; readonly share: S }> {
+    let appId: AppId | undefined;
+    try {
+      const { row } = await this.#verify(token);
+      const { claims } = row;
+      const app = orRefuse(findApp, OTHER_APP);
+      appId = app.id;
+      if (claims.app !== app.id) throw refusal(OTHER_APP);
+      const share = claims.shr === undefined ? findShare(app) : orRefuse(() => findShare(app), OTHER_SHARE);
+      const exchange = { appId, shareId: share.id, shareRoot: share.root, peer };
+      return { grant: this.#grant(row, exchange), app, share };
+    } catch (error) {
+      if (error instanceof TidemarkError && error.code === "PERMISSION_DENIED") this.#refused(error, { appId, peer });
+      throw error;
+    }
+  }
+
   /** Goes on with a session or mount that was granted before, in this process or one before it, by the token's id. Throws as `exchange`. */
   resume(id: TokenId, exchange: Exchange): TokenGrant {
     try {
@@ -318,11 +342,20 @@ export class Tokens {
     }
   }
 
-  #refused(error: TidemarkError, { appId, shareId, peer }: Exchange): void {
+  #refused(
+    error: TidemarkError,
+    { appId, shareId, peer }: { readonly appId: AppId | undefined; readonly shareId?: ShareId; readonly peer: Peer },
+  ): void {
     const why = String(error.data["reason"] ?? error.code);
     const host = peer.address.replace(/:\d+$/, "");
     const who = peer.node === "" ? host : `node ${peer.node} (${host})`;
-    this.#parts.audit.refused({ who, what: "exchange", on: () => `share ${shareId.slice(0, 8)}`, why, appId });
+    this.#parts.audit.refused({
+      who,
+      what: "exchange",
+      on: () => (shareId === undefined ? "" : `share ${shareId.slice(0, 8)}`),
+      why,
+      ...(appId === undefined ? {} : { appId }),
+    });
   }
 
   /** T2. */
@@ -410,8 +443,20 @@ export class Tokens {
 export type Revoked = { readonly revoked: number; readonly ended: number };
 
 function whyNotThere(claims: TokenClaims, { appId, shareId }: Pick<Exchange, "appId" | "shareId">): string | undefined {
-  if (claims.app !== appId) return "it is for another app";
-  return claims.shr === undefined || claims.shr === shareId ? undefined : "it is for another share";
+  if (claims.app !== appId) return OTHER_APP;
+  return claims.shr === undefined || claims.shr === shareId ? undefined : OTHER_SHARE;
+}
+
+const OTHER_APP = "it is for another app";
+const OTHER_SHARE = "it is for another share";
+
+/** What `find` finds; what is not there is refused as what the token is not for. */
+function orRefuse<T>(find: () => T, why: string): T {
+  try {
+    return find();
+  } catch (error) {
+    throw error instanceof TidemarkError && error.code === "NOT_FOUND" ? refusal(why) : error;
+  }
 }
 
 function whyNotBy(claims: TokenClaims, peer: Peer): string | undefined {

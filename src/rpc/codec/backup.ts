@@ -60,13 +60,15 @@ export function fromBackup(message: pb.AppBackup | undefined): BackupStatus {
     lagMs: safeNumber(backup.lagMs, "lag_ms"),
     unprotectedBytes: backup.unprotectedBytes,
     sentBytes: backup.sentBytes,
+    waitingOrder: maybe(backup.waitingOrder, (order) => fromLsn(order, "waiting_order")),
   });
 }
 
 export function toBackup(status: BackupStatus): MessageInitShape<typeof pb.AppBackupSchema> {
-  const { onBacklog, state, protected: reached, lastLsn, lagMs, ...same } = status;
+  const { onBacklog, state, protected: reached, lastLsn, lagMs, waitingOrder, ...same } = status;
   return {
     ...same,
+    ...defined({ waitingOrder: maybe(waitingOrder, wide) }),
     onBacklog: backlogPolicies.to(onBacklog),
     state: backupStates.to(state),
     protected: maybe(reached, toPosition),

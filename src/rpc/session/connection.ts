@@ -9,7 +9,7 @@ import { WordCodec, wide } from "../codec/values.ts";
 import { fromServiceError } from "../errors.ts";
 import type { SessionResponse, Welcome } from "../gen/tidemark/v1/session_pb.ts";
 import { ViewsAllowed } from "../gen/tidemark/v1/session_pb.ts";
-import { HELLO_TIMEOUT_MS, VERSION_MAX, VERSION_MIN } from "./limits.ts";
+import { VERSION_MAX, VERSION_MIN, WELCOME_TIMEOUT_MS } from "./limits.ts";
 import type { SessionRequestShape, SessionStream } from "./session-streams.ts";
 
 export type ConnectionParts = {
@@ -18,6 +18,8 @@ export type ConnectionParts = {
   readonly hello: SessionOpen;
   /** Up to which call all answers have arrived. */
   readonly received: number;
+  /** Hello.process. */
+  readonly process: number;
   readonly clock: Clock;
   readonly timers: Timers;
   readonly onWelcome: (grant: SessionGrant) => void;
@@ -46,7 +48,7 @@ export class Connection {
     this.#heardMs = parts.clock.monotonicMs();
     const { stream, timers } = parts;
     let greeted = false;
-    const stopWaiting = timers.after(HELLO_TIMEOUT_MS, () => {
+    const stopWaiting = timers.after(WELCOME_TIMEOUT_MS, () => {
       if (!greeted) this.abandon("the service did not answer a Hello");
     });
     stream.on("data", (message: SessionResponse) => {
@@ -60,7 +62,7 @@ export class Connection {
     stream.on("error", (error: ServiceError) => this.#broken(fromStreamError(error, parts.address)));
     stream.on("end", () => this.#broken(new TidemarkError("UNAVAILABLE", "the service has ended the stream")));
     stream.on("status", stopWaiting);
-    this.send({ message: { case: "hello", value: helloOf(parts.hello, parts.received) } });
+    this.send({ message: { case: "hello", value: helloOf(parts) } });
   }
 
   send(message: SessionRequestShape): void {
@@ -124,8 +126,8 @@ function fromStreamError(error: ServiceError, address: string): TidemarkError {
   return transient ? new TidemarkError("UNAVAILABLE", known.message, { cause: error }) : known;
 }
 
-function helloOf(open: SessionOpen, received: number) {
-  const { app, share, at, readOnly, locks, target, token, resume } = open;
+function helloOf({ hello, received, process }: ConnectionParts) {
+  const { app, share, at, readOnly, locks, target, token, resume } = hello;
   return {
     versionMin: VERSION_MIN,
     versionMax: VERSION_MAX,
@@ -138,6 +140,7 @@ function helloOf(open: SessionOpen, received: number) {
     token,
     resume: resume ?? "",
     received: wide(received),
+    process: wide(process),
   };
 }
 

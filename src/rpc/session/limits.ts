@@ -22,5 +22,8 @@ export const NEWS_MAX = 65_536;
 /** A stream that has not said what it wants by then is closed. */
 export const HELLO_TIMEOUT_MS = 10_000;
 
+/** A gateway that hears nothing on a new stream for so long tries another: the network may be whole by now, and TCP would find that out much later. */
+export const WELCOME_TIMEOUT_MS = 4_000;
+
 /** Pings in one lease: two may be lost or late. */
 export const PINGS_PER_LEASE = 3;

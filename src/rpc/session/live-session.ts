@@ -44,12 +44,22 @@ type News = {
  * Invariants
  * S1  A call is carried out once: a number that was seen is answered from `#answers`, or by the run under way, or (file data) read again.
  * S2  Nothing is answered once the lease is being waited for (`#cutOff`): so it ends `leaseMs` after the last thing that was sent.
- * S3  News is done when it was acknowledged, or when the lease is over: `tell` resolves within two leases, whatever the gateway does.
+ * S3  A process of the gateway that goes on after another has died numbers its calls anew. They are carried out when nothing runs any more that the other asked: a change that is sent again then finds
+ *     the record of the first, or that there is none.
+ * S4  News is done when it was acknowledged, or when the lease is over: `tell` resolves within two leases, whatever the gateway does.
  */
 export class LiveSession {
   readonly #parts: LiveSessionParts;
   readonly #answers = new Map<number, AnswerShape>();
   readonly #running = new Map<number, AbortController>();
+  /** What is being carried out, also for a process before. */
+  readonly #runs = new Set<Promise<void>>();
+  /** Hello.process of the gateway's process. */
+  #process: number | undefined;
+  /** How many there were before. */
+  #generation = 0;
+  /** Resolves when nothing runs any more for the process before (S3). */
+  #formerSettled: Promise<unknown> | undefined;
   readonly #news: News[] = [];
   readonly #detach: () => void;
   readonly #hosted: HostedSession;
@@ -88,8 +98,12 @@ export class LiveSession {
     return Math.max(0, this.#cutOffUntilMs - this.#parts.clock.monotonicMs());
   }
 
-  /** The gateway says up to which call it has all answers: for a session whose calls the process before has answered. */
-  goOn(received: number): void {
+  /**
+   * A gateway has come. `received`: up to which call it has all answers, for a session whose calls the process before has answered. `process`: its own; another than before has asked nothing yet.
+   */
+  goOn(received: number, process: number): void {
+    if (this.#process !== undefined && this.#process !== process) this.#startAnew();
+    this.#process = process;
     if (this.#newest > 0) return;
     this.#received = received;
     this.#newest = received;
@@ -140,7 +154,10 @@ export class LiveSession {
       return;
     }
     if (this.#running.has(number)) return;
-    this.#run(number, call);
+    const controller = new AbortController();
+    this.#running.set(number, controller);
+    if (this.#formerSettled === undefined) this.#run(number, call, controller.signal);
+    else void this.#formerSettled.then(() => this.#run(number, call, controller.signal));
   }
 
   /** The caller was interrupted: a call that waits ends with EINTR. */
@@ -190,18 +207,38 @@ export class LiveSession {
     this.#releaseNews();
   }
 
-  #run(number: number, call: Call): void {
-    const controller = new AbortController();
-    this.#running.set(number, controller);
+  /** Keeps S3. */
+  #startAnew(): void {
+    this.#generation++;
+    for (const controller of this.#running.values()) controller.abort();
+    this.#running.clear();
+    this.#answers.clear();
+    this.#received = 0;
+    this.#newest = 0;
+    if (this.#runs.size === 0) return;
+    const settled = Promise.all([...this.#runs, this.#formerSettled]).then(() => {
+      if (this.#formerSettled === settled) this.#formerSettled = undefined;
+    });
+    this.#formerSettled = settled;
+  }
+
+  #run(number: number, call: Call, signal: AbortSignal): void {
+    const generation = this.#generation;
+    // Nobody waits for what a process before has asked.
+    const isWanted = (): boolean => generation === this.#generation;
+    if (signal.aborted && !this.#running.has(number)) return;
     let request: Request | MountCall;
     try {
       request = fromCall(call.request);
-      const result = this.#execute(request, call, controller.signal);
+      const result = this.#execute(request, call, signal);
       if (result instanceof Promise) {
-        result.then(
-          (reply) => this.#answer(number, request.op, reply),
-          (error: unknown) => this.#fail(number, error),
-        );
+        const run: Promise<void> = result
+          .then(
+            (reply) => isWanted() && this.#answer(number, request.op, reply),
+            (error: unknown) => isWanted() && this.#fail(number, error),
+          )
+          .then(() => void this.#runs.delete(run));
+        this.#runs.add(run);
       } else this.#answer(number, request.op, result);
     } catch (error) {
       this.#fail(number, error);
@@ -296,7 +333,9 @@ export class LiveSession {
     this.#leaseOver = true;
     this.#releaseNews();
     // Whoever holds locks and is not heard of must not go on as if it still had them.
-    if (this.#hosted.leaseOver()) this.finish(LOCKS_LOST);
+    if (!this.#hosted.leaseOver()) return;
+    this.finish(LOCKS_LOST);
+    this.#hosted.end().catch((error: unknown) => this.#parts.onDefect(error));
   }
 
   #releaseNews(): void {

@@ -73,6 +73,8 @@ export class SessionClient implements MetadataApi {
   #stopTimers: (() => void)[] = [];
   /** Odd: the kernel's own numbers are even. For changes that no kernel asked for. */
   #ownUnique: number;
+  /** Tells the service this process from the one before. */
+  readonly #process: number;
   #goodbye: PromiseWithResolvers<void> | undefined;
 
   private constructor(options: SessionClientOptions) {
@@ -80,6 +82,8 @@ export class SessionClient implements MetadataApi {
     this.#token = options.request.token;
     this.#calls = new PendingCalls({ clock: options.clock });
     this.#ownUnique = Math.floor(options.randomFraction() * 2 ** 40) * 2 + 1;
+    this.#process =
+      Math.floor(options.randomFraction() * 2 ** 32) * 2 ** 20 + Math.floor(options.randomFraction() * 2 ** 20) + 1;
   }
 
   /**
@@ -229,6 +233,7 @@ export class SessionClient implements MetadataApi {
       address: streams.address,
       hello: { ...request, token: this.#token, ...(this.#grant === undefined ? {} : { resume: this.#grant.id }) },
       received: this.#calls.received,
+      process: this.#process,
       clock,
       timers,
       onWelcome: (grant) => this.#welcomed(grant),

@@ -96,7 +96,7 @@ export class SessionServer {
     const live = this.#live.get(mountId) ?? this.#makeLive(hosted);
     if (live.waitMs > 0)
       throw new TidemarkError("UNAVAILABLE", "the gateway was cut off: it may come back when its lease has run out");
-    live.goOn(safeNumber(hello.received, "received"));
+    live.goOn(safeNumber(hello.received, "received"), safeNumber(hello.process, "process"));
     this.#live.set(mountId, live);
     return live;
   }

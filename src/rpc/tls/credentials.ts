@@ -13,6 +13,9 @@ import { readTlsFiles, type TlsFiles, type TlsMaterial } from "./tls-files.ts";
 const KEEPALIVE_MS = 10_000;
 const KEEPALIVE_TIMEOUT_MS = 10_000;
 
+/** What may be under way to us on one connection, unread (HTTP/2 begins with 64 KiB, which is 16 MB/s where a round trip takes 4 ms). */
+const WINDOW_BYTES = 4 * 1024 * 1024;
+
 /** How soon a connection that was lost is tried again, growing; a service that restarts is back within a second. */
 const BACKOFF_MS_MIN = 100;
 const BACKOFF_MS_MAX = 2_000;
@@ -34,7 +37,13 @@ export async function clientCredentials(
   if (!("nodeFolder" in source)) return credentialsOf(await readTlsFiles(source, { purpose: "node", now }));
   const folder = new NodeFolder(source.nodeFolder);
   folder.checkJoined();
-  return credentialsOf(await readTlsFiles(folder.files, { purpose: "node", now }));
+  try {
+    return credentialsOf(await readTlsFiles(folder.files, { purpose: "node", now }));
+  } catch (error) {
+    if (!(error instanceof TidemarkError) || error.data["expired"] !== true) throw error;
+    const message = `${error.message.replace(/: renew it$/, "")}, so it can't be renewed: this machine has to join again (tidemark node leave, and a new ticket)`;
+    throw new TidemarkError(error.code, message, { cause: error });
+  }
 }
 
 /** Credentials of what was read, or was in a ticket. */
@@ -71,6 +80,7 @@ export function openChannel(options: {
     ...(isIP(parsed.host) === 0 ? {} : { "grpc.ssl_target_name_override": ADDRESS_SERVER_NAME }),
     "grpc.max_receive_message_length": MESSAGE_BYTES_MAX,
     "grpc.max_send_message_length": MESSAGE_BYTES_MAX,
+    "grpc-node.flow_control_window": WINDOW_BYTES,
     "grpc.keepalive_time_ms": KEEPALIVE_MS,
     "grpc.keepalive_timeout_ms": KEEPALIVE_TIMEOUT_MS,
     "grpc.keepalive_permit_without_calls": 1,

@@ -3,24 +3,9 @@ import { createServer, type Server, Socket } from "node:net";
 import { createServer as createTlsServer, type TLSSocket, type Server as TlsServer } from "node:tls";
 import { TidemarkError } from "../../domain/errors.ts";
 import type { RefusalLog } from "../refusal-log.ts";
+import { ConnectionCount, type ConnectionLimits } from "./connection-count.ts";
 import { formatNetworkAddress, isLoopback, type NetworkAddress } from "./network-address.ts";
 import type { TlsMaterial } from "./tls-files.ts";
-
-/** What one service takes on, so that no stranger can use up its descriptors or memory. */
-export type ConnectionLimits = {
-  /** A node has one connection for each share it has mounted; 2,000 of them are beyond what one service carries, and below usual limits of descriptors. */
-  readonly connectionsMax: number;
-  /** One node, or many behind one address. */
-  readonly connectionsPerAddressMax: number;
-  /** From the first byte to a proven certificate. */
-  readonly handshakeMs: number;
-};
-
-export const CONNECTION_LIMITS: ConnectionLimits = {
-  connectionsMax: 2000,
-  connectionsPerAddressMax: 200,
-  handshakeMs: 10_000,
-};
 
 export type ListenerOptions<S> = {
   readonly address: NetworkAddress;
@@ -48,6 +33,7 @@ export class Listener {
    */
   static async tls(options: ListenerOptions<TLSSocket>, material: TlsMaterial): Promise<Listener> {
     const { limits, refusals, onConnection } = options;
+    const count = new ConnectionCount(limits);
     const tls = createTlsServer({
       ...secrets(material),
       requestCert: true,
@@ -65,11 +51,14 @@ export class Listener {
     tls.on("secureConnection", (socket) => {
       // An error of a connection that is over ends nothing else.
       socket.on("error", () => {});
-      if (socket.authorized && socket.alpnProtocol === "h2") return onConnection(socket);
+      if (socket.authorized && socket.alpnProtocol === "h2") {
+        count.proven(socket);
+        return onConnection(socket);
+      }
       refusals.refused({ address: remoteOf(socket), reason: "it does not speak HTTP/2 in TLS" });
       socket.destroy();
     });
-    const server = await listen(options, (socket) => tls.emit("connection", socket));
+    const server = await listen({ ...options, count }, (socket) => tls.emit("connection", socket));
     return new Listener(server, boundAddress(server, options.address), tls);
   }
 
@@ -81,7 +70,11 @@ export class Listener {
       throw new TidemarkError("INVALID_ARGUMENT", message);
     }
     const host = address.host === "localhost" ? "127.0.0.1" : address.host;
-    const server = await listen({ ...options, address: { ...address, host } }, options.onConnection);
+    const count = new ConnectionCount(options.limits);
+    const server = await listen({ ...options, address: { ...address, host }, count }, (socket) => {
+      count.proven(socket);
+      options.onConnection(socket);
+    });
     return new Listener(server, boundAddress(server, address));
   }
 
@@ -100,23 +93,17 @@ function secrets({ certificate, key, authority }: TlsMaterial): { cert: string; 
   return { cert: certificate, key, ca: authority };
 }
 
+type Listening = Pick<ListenerOptions<Socket>, "address" | "limits" | "refusals"> & { readonly count: ConnectionCount };
+
 function listen(
-  { address, limits, refusals }: Pick<ListenerOptions<Socket>, "address" | "limits" | "refusals">,
+  { address, limits, refusals, count }: Listening,
   onConnection: (socket: Socket) => void,
 ): Promise<Server> {
-  const counts = new Map<string, number>();
   const server = createServer({ noDelay: true }, (socket) => {
     socket.on("error", () => {});
-    const from = socket.remoteAddress ?? "";
-    const count = (counts.get(from) ?? 0) + 1;
-    counts.set(from, count);
-    socket.once("close", () => {
-      const left = (counts.get(from) ?? 1) - 1;
-      if (left === 0) counts.delete(from);
-      else counts.set(from, left);
-    });
-    if (count <= limits.connectionsPerAddressMax) return onConnection(socket);
-    refusals.refused({ address: remoteOf(socket), reason: `it has ${count - 1} connections already` });
+    const reason = count.refusal(socket);
+    if (reason === undefined) return onConnection(socket);
+    refusals.refused({ address: remoteOf(socket), reason });
     socket.destroy();
   });
   server.maxConnections = limits.connectionsMax;

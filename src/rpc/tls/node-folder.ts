@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { mkdir } from "node:fs/promises";
+import { mkdir, rm } from "node:fs/promises";
 import path from "node:path";
 import { syncFolder, writeWhole } from "../../base/durable-file.ts";
 import { TidemarkError } from "../../domain/errors.ts";
@@ -70,6 +70,15 @@ export class NodeFolder {
   /** Its certificate was renewed. */
   async renewed(certificate: string): Promise<void> {
     await writeWhole(this.#file("node.crt"), certificate);
+  }
+
+  /** The machine forgets the service: first that it has joined, then the rest. What is not there is no error. */
+  async leave(): Promise<void> {
+    const { certFile, keyFile, caFile } = this.files;
+    for (const file of [certFile, keyFile, caFile, this.#file("service.json")]) {
+      await rm(file, { force: true });
+      await syncFolder(this.path);
+    }
   }
 
   async #make(): Promise<void> {

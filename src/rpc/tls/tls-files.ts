@@ -111,7 +111,9 @@ function checkPurpose(file: string, leaf: X509Certificate, purpose: Purpose): vo
 function checkTime(file: string, certificate: X509Certificate, now: Timestamp): void {
   const { from, until } = validityOf(certificate);
   if (now.sec > until.sec)
-    throw new TidemarkError("FAILED_PRECONDITION", `the certificate ${file} has expired on ${shown(until)}: renew it`);
+    throw new TidemarkError("FAILED_PRECONDITION", `the certificate ${file} has expired on ${shown(until)}: renew it`, {
+      data: { expired: true },
+    });
   if (now.sec >= from.sec) return;
   const message = `the certificate ${file} holds from ${shown(from)} on: wait, or set this machine's clock`;
   throw new TidemarkError("FAILED_PRECONDITION", message);

@@ -5,6 +5,7 @@ import { dumpTree } from "../../test/crash/engine-dump.ts";
 import { SystemClock } from "../base/clock.ts";
 import { memoryLog, silentLog } from "../base/log.ts";
 import { ManualTimers } from "../base/timers.ts";
+import type { ChangeRecord, DeltaEntry } from "../domain/admin-changes.ts";
 import { ErasedError } from "../domain/errors.ts";
 import type { InodeId, Lsn } from "../domain/ids.ts";
 import { LIVE } from "../domain/ids.ts";
@@ -15,8 +16,10 @@ import { encodeApplied } from "../meta/counters.ts";
 import { plainKey, TABLE } from "../meta/keys.ts";
 import { OpenApp } from "../meta/open-app.ts";
 import { Purges } from "../meta/purge/purges.ts";
+import { Changes } from "../meta/reading/changes.ts";
 import { History } from "../meta/reading/history.ts";
 import { all, type TestApp, TestApps } from "../meta/reading/test-app.ts";
+import { entriesOf } from "../meta/reading/test-delta.ts";
 import { SystemTurns } from "../meta/reading/turns.ts";
 import { slotPrefix } from "../meta/row-store.ts";
 import { SpaceKeeper } from "../meta/space/space-keeper.ts";
@@ -147,6 +150,35 @@ test("its log spans the archive and what came after, in both directions", async 
   const versions = await all(history.history({ path: original.path("files/d/f0") }));
   const there = await all(new History(apps.parts).history({ path: original.path("files/d/f0") }));
   expect(versions).toEqual(there);
+});
+
+test("its change feed and deltas span the archive and what came after", async () => {
+  const [first = 0] = someHistory();
+  await copyOriginal();
+  const context = { ...original.context, actor: { ...original.context.actor, pid: 7 } };
+  await copy.engine.execute({ op: "mkdir", parent: root, name: Buffer.from("new"), mode: 0o755, umask: 0 }, context);
+  await settleCopy();
+  const at = original.app.core.lastLsn;
+  const of = (app: OpenApp): Changes => {
+    const found = { find: () => app, nameOf: () => ({ namespace: "default", name: "shop" }) };
+    return new Changes({ ...apps.parts, apps: found, timers: new ManualTimers() });
+  };
+  const feed = async (app: OpenApp): Promise<ChangeRecord[]> => {
+    const records: ChangeRecord[] = [];
+    const request = { path: original.path(""), operations: [], follow: false };
+    for await (const page of of(app).changes(request)) records.push(...page.records);
+    return records;
+  };
+  const there = await feed(original.app);
+  const here = await feed(copy);
+  expect(here.slice(0, there.length)).toEqual(there);
+  expect(here.slice(there.length).map(({ op, lsn }) => `${op} ${lsn}`)).toEqual([`MKDIR ${at + 1}`]);
+  const span = { path: original.path("files"), from: { kind: "lsn", lsn: first as Lsn }, byPath: false } as const;
+  const delta = (app: OpenApp): Promise<DeltaEntry[]> =>
+    entriesOf(of(app).shareDelta({ ...span, to: { kind: "lsn", lsn: at } }));
+  expect(await delta(copy)).toEqual(await delta(original.app));
+  const since = await entriesOf(of(copy).shareDelta({ ...span, from: { kind: "lsn", lsn: at }, to: { kind: "now" } }));
+  expect(since.map(({ kind }) => kind)).toEqual(["changed", "created"]);
 });
 
 test("a record's time, and what a time means, are as in the original", async () => {

@@ -196,7 +196,9 @@ test("a base has nothing of what was erased by order, and the rest of records of
   expect(fixture.log.lines.filter(({ level }) => level === "alarm")).toEqual([]);
   await expectRead(fixture, "whole", { from: 0, to: 5000 }, Buffer.from("k".repeat(5000)));
   await expectRead(fixture, "whole", { from: 6800, to: 11_800 }, Buffer.from("k".repeat(5000)));
-  await expect(expectRead(fixture, "whole", { from: 4000, to: 6000 }, Buffer.alloc(0))).rejects.toThrow(ERASED_BY_ORDER);
+  await expect(expectRead(fixture, "whole", { from: 4000, to: 6000 }, Buffer.alloc(0))).rejects.toThrow(
+    ERASED_BY_ORDER,
+  );
   const { ino } = app.at(root, "kept4");
   const live = (await fixture.app.engine.execute(
     { op: "read", ino, offset: 0n, length: 3000, at: LIVE },

@@ -57,6 +57,8 @@ export type SessionGrant = {
   readonly leaseMs: number;
   /** The former process of this gateway, or this one, had it before; its requests may be sent again. */
   readonly resumed: boolean;
+  /** Modes and access lists are checked by the service alone, for the one user that the token makes of everybody: the kernel over there is not to refuse anything by the owners that it sees. */
+  readonly checksAccess?: boolean;
   /** Moments that node ids of this mount name already. */
   readonly viewSlots: readonly { readonly slot: number; readonly lsn: Lsn }[];
 };

@@ -1,4 +1,5 @@
 import { once } from "node:events";
+import { connect as connectHttp2 } from "node:http2";
 import { connect, createServer, type Socket } from "node:net";
 import { connect as connectTls } from "node:tls";
 import type { ServiceError } from "@grpc/grpc-js";
@@ -160,4 +161,31 @@ test("whatever frames a node sends, the service goes on serving others", async (
   }
   expect((await network.who(network.channel(await network.node("another")))).node).toBe("another");
   await vi.waitFor(() => expect(network.server.connectionCount).toBe(2));
+});
+
+test("nodes that vanish, or are dropped, in the middle of calls take nothing with them", async () => {
+  const material = await network.node("web1");
+  const head = { ":path": "/test/Who", ":method": "POST", "content-type": "application/grpc", te: "trailers" };
+  for (let round = 0; round < 100; round += 1) {
+    const socket = connectTls(network.tlsOptions(material));
+    const http2 = connectHttp2("https://127.0.0.1", { createConnection: () => socket });
+    http2.on("error", () => {});
+    for (let count = 0; count < 5; count += 1) {
+      const request = http2.request(head);
+      request.on("error", () => {});
+      request.end(Buffer.from([0, 0, 0, 0, 1, 0]));
+    }
+    await new Promise((resolve) => socket.once("secureConnect", resolve));
+    const turn = (): Promise<unknown> => new Promise((resolve) => setImmediate(resolve));
+    // A node's end is done with the handshake before the service is.
+    if (round % 2 === 1) while (network.server.connectionCount === 0) await turn();
+    // Moments around the one in which the service takes the calls.
+    for (let turns = round % 8; turns > 0; turns -= 1) await turn();
+    if (round % 2 === 0) socket.destroy();
+    else network.server.dropNode("web1", { afterMs: 0 });
+    await closed(socket);
+    while (network.server.connectionCount > 0) await turn();
+  }
+  expect((await network.who(network.channel(await network.node("another")))).node).toBe("another");
+  await vi.waitFor(() => expect(network.server.connectionCount).toBe(1));
 });

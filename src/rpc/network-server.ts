@@ -1,5 +1,4 @@
-import type { ServerHttp2Session } from "node:http2";
-import { Duplex } from "node:stream";
+import type { Duplex } from "node:stream";
 import type { TLSSocket } from "node:tls";
 import {
   type ConnectionInjector,
@@ -19,7 +18,8 @@ import type { Gate, NodePeer } from "../domain/node-join.ts";
 import { ACTOR_KEY } from "./actor-header.ts";
 import { toStatus } from "./errors.ts";
 import { MESSAGE_BYTES_MAX } from "./grpc-service.ts";
-import { peerOf } from "./peer.ts";
+import { admit, peerOf } from "./peer.ts";
+import { widenReceiveWindows } from "./receive-window.ts";
 import { RefusalLog } from "./refusal-log.ts";
 import { nodeNameOf, thumbprintOfPeer } from "./tls/certificate.ts";
 import { CONNECTION_LIMITS, type ConnectionLimits } from "./tls/connection-count.ts";
@@ -41,9 +41,6 @@ const STREAMS_PER_CONNECTION_MAX = 256;
 
 /** What HTTP/2 may hold for one connection, in MiB: some messages of the largest size each way, and far from what one peer could otherwise pile up. */
 const CONNECTION_MEMORY_MIB_MAX = 128;
-
-/** What may be under way to us on one connection, unread: the largest write with room, and 1 GB/s where a round trip takes 4 ms. */
-const WINDOW_BYTES = 4 * 1024 * 1024;
 
 /** Who is refused gets an answer that says so; then the connection ends. */
 const REFUSED_LINGER_MS = 2_000;
@@ -81,6 +78,7 @@ export class NetworkServer {
 
   constructor(options: NetworkServerOptions) {
     this.#options = options;
+    widenReceiveWindows();
     this.#limits = { ...CONNECTION_LIMITS, ...options.limits };
     this.#refusals = new RefusalLog(options.log, options.clock);
     const { keepaliveMs = KEEPALIVE_MS } = options;
@@ -142,6 +140,7 @@ export class NetworkServer {
 
   /** A peer that has proven its certificate. */
   #meet(socket: TLSSocket): void {
+    if (socket.destroyed) return;
     const certificate = socket.getPeerCertificate();
     const peer: NodePeer = {
       node: nodeNameOf(certificate.subject) ?? "",
@@ -176,12 +175,12 @@ export class NetworkServer {
   /** Asks the gate before a call reaches its handler. `proven`: a call without a certificate can't be. */
   #interceptor({ proven }: { readonly proven: boolean }): ServerInterceptor {
     return (method, call) => {
-      widen(call);
       return new ServerInterceptingCall(call, {
         start: (next) =>
           next({
             onReceiveMetadata: (metadata: Metadata, go: (metadata: Metadata) => void) => {
-              const reason = this.#refusal(peerOf(call), { path: method.path, proven });
+              const peer = peerOf(call);
+              const reason = this.#refusal(peer, { path: method.path, proven });
               if (reason !== undefined) {
                 call.sendStatus(
                   toStatus(new TidemarkError("PERMISSION_DENIED", `the service refuses this node: ${reason}`)),
@@ -190,6 +189,7 @@ export class NetworkServer {
               }
               // Who acts is what the certificate and the token say, not the caller.
               metadata.remove(ACTOR_KEY);
+              admit(metadata, peer);
               go(metadata);
             },
           }),
@@ -221,22 +221,6 @@ export class NetworkServer {
     connections.destroy();
   }
 }
-
-/**
- * Lets a peer send more before it must wait for an answer: HTTP/2 begins with 64 KiB, which is 16 MB/s where a round trip takes 4 ms. grpc-js has an option for that for clients, none for servers, so this goes behind its back to
- * the connection; where that is not as it was, writing is slower over long ways, and nothing else.
- */
-function widen(call: object): void {
-  const stream: unknown = "stream" in call ? call.stream : undefined;
-  if (!(stream instanceof Duplex) || !("session" in stream)) return;
-  const session = stream.session as ServerHttp2Session | undefined;
-  if (session === undefined || session.destroyed || WIDE.has(session)) return;
-  WIDE.add(session);
-  session.setLocalWindowSize(WINDOW_BYTES);
-  session.settings({ initialWindowSize: WINDOW_BYTES });
-}
-
-const WIDE = new WeakSet<object>();
 
 /** A grpc-js server, and the way to hand it connections. */
 type Door = { readonly server: Server; readonly connections: ConnectionInjector };

@@ -45,6 +45,19 @@ function readsAndWrites(behaviour: Behaviour): void {
     expect(changedTimes(made, await share.stat(made.ino))).toBe("mtime ctime");
   });
 
+  behaviour("an append goes to the end of the file, and who took that to be elsewhere is told", async (share) => {
+    const { ino } = await share.create("a");
+    const append = { op: "write", ino, data: Buffer.from("line "), killPrivileges: false, append: true } as const;
+    expect(await share.do({ ...append, offset: 0n })).toBe(5);
+    expect(await share.do({ ...append, offset: 2n })).toBe(5);
+    await share.write(ino, "X", 12n);
+    expect(await share.do({ ...append, offset: 13n })).toBe(5);
+    expect(await share.do({ ...append, offset: 900n })).toBe(5);
+    expect(await share.text(ino)).toBe("line line \0\0Xline line ");
+    await share.reopen();
+    expect((await share.stat(ino)).size).toBe(23n);
+  });
+
   behaviour("a write of no bytes changes nothing", async (share) => {
     const made = await share.create("a", share.root, { mode: 0o4755 });
     expect(

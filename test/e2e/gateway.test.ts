@@ -120,7 +120,7 @@ describe.skipIf(skipped)("a share whose service is elsewhere", { timeout: 180_00
     };
     expect(await attempt("--token-file", `${token}.none`, "shop/files", target)).toEqual([
       3,
-      expect.stringContaining("does not exist"),
+      expect.stringContaining("there is no file"),
     ]);
     expect(await attempt("--token-file", token, "shop/none", target)).toEqual([3, expect.stringContaining("none")]);
     expect(await attempt("--token-file", token, "shop/files", path.join(target, "none"))).toEqual([

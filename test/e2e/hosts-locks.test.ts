@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { type Host, Hosts } from "./hosts.ts";
@@ -67,12 +67,48 @@ describe.skipIf(skipWithout("ip", "nsenter", "flock"))("locks shared by hosts", 
 
   test("a lock survives a kill -9 of its gateway, and of the service", async () => {
     const held = await hold(0);
-    killGateway(hosts.host(1));
+    hosts.host(1).killGateways();
     expect(await isFree(1)).toBe(false);
     await service.killService();
     expect(await isFree(1)).toBe(false);
     await held.release();
     await vi.waitFor(async () => expect(await isFree(1)).toBe(true));
+  }, 120_000);
+
+  test("a node that is cut off for longer than its lease while it waits for a lock gets none; back again it waits on, and gets it", async () => {
+    const held = await hold(1);
+    const waiting = run("flock", [at(0, "file"), "echo", "got it"]);
+    let over = false;
+    void waiting.then(() => {
+      over = true;
+    });
+    // What was asked before this is with the service by then.
+    await run("stat", ["-f", mounts[0] ?? ""]);
+    await hosts.host(1).cut();
+    // A change of what the node has in its cache returns when its lease is over.
+    await run("sh", ["-c", `echo changed > ${at(1, "file")}`]);
+    await held.release();
+    expect([await isFree(1), over]).toEqual([true, false]);
+    await hosts.host(1).mend();
+    expect((await waiting).stdout).toBe("got it\n");
+    expect(await isFree(1)).toBe(true);
+  }, 120_000);
+
+  test("who gives up waiting on a node that is cut off leaves no lock behind", async () => {
+    const held = await hold(1);
+    const waiting = spawn("flock", [at(0, "file"), "true"], { stdio: "inherit" });
+    const gone = new Promise<void>((resolve) => waiting.once("exit", () => resolve()));
+    await expect
+      .poll(() => readFileSync(`/proc/${waiting.pid}/wchan`, "utf8"), { timeout: 20_000 })
+      .toMatch(/request_wait/);
+    await run("stat", ["-f", mounts[0] ?? ""]);
+    await hosts.host(1).cut();
+    waiting.kill("SIGKILL");
+    await gone;
+    await hosts.host(1).mend();
+    await run("stat", ["-f", mounts[0] ?? ""]);
+    await held.release();
+    expect([await isFree(0), await isFree(1)]).toEqual([true, true]);
   }, 120_000);
 
   test("a lock goes with a node that vanishes, after its lease, and that node can't go on as if it had it", async () => {
@@ -87,23 +123,3 @@ describe.skipIf(skipWithout("ip", "nsenter", "flock"))("locks shared by hosts", 
     await held.release();
   }, 120_000);
 });
-
-/** Kills the process that serves a host's mounts; its supervisor starts the next. */
-function killGateway(host: Host): void {
-  const folder = `${host.data}"`;
-  const pids = readdirSync("/proc").filter((name) => /^[0-9]+$/.test(name) && isGatewayOf(name, folder));
-  if (pids.length === 0) throw new Error(`no gateway of ${folder} runs`);
-  for (const pid of pids) process.kill(Number(pid), "SIGKILL");
-}
-
-function isGatewayOf(pid: string, folder: string): boolean {
-  try {
-    return (
-      readFileSync(`/proc/${pid}/cmdline`, "latin1").includes("gateway-main.ts") &&
-      readFileSync(`/proc/${pid}/environ`, "latin1").includes(folder)
-    );
-  } catch {
-    // It has ended meanwhile.
-    return false;
-  }
-}

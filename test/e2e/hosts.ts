@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -184,6 +184,25 @@ export class Host {
   async umount(target: string): Promise<void> {
     await this.cli("umount", target);
     this.#mounts.delete(target);
+  }
+
+  /** Kills the processes that serve this host's mounts; their supervisors start the next ones. */
+  killGateways(): void {
+    const pids = readdirSync("/proc").filter((name) => /^[0-9]+$/.test(name) && this.#isGateway(name));
+    if (pids.length === 0) throw new Error(`no gateway of ${this.data} runs`);
+    for (const pid of pids) process.kill(Number(pid), "SIGKILL");
+  }
+
+  #isGateway(pid: string): boolean {
+    try {
+      const options = readFileSync(`/proc/${pid}/environ`, "latin1");
+      return (
+        readFileSync(`/proc/${pid}/cmdline`, "latin1").includes("gateway-main.ts") && options.includes(`${this.data}"`)
+      );
+    } catch {
+      // It has ended meanwhile.
+      return false;
+    }
   }
 
   async stop(): Promise<void> {

@@ -174,13 +174,31 @@ for line in sys.stdin:
   });
 
   test("acts as the user of the token, whoever root is there", async () => {
-    const { file } = await token("t", "shop/files", "--ops", "list,read,create,write", "--map-to", "61001:61002");
+    const { file } = await token(
+      "t",
+      "shop/files",
+      "--ops",
+      "list,read,create,write,delete,setattr",
+      "--map-to",
+      "61001:61002",
+    );
     const under = await service.mount("shop/files", "under", "--token-file", file);
     await shell(`echo x > ${under}/public/n`);
     expect((await shell(`stat -c %u:%g ${mount}/public/n`)).stdout).toBe("61001:61002\n");
     await shell(`chmod 600 ${mount}/private/s`);
     expect(await refusal(`cat ${under}/private/s`)).toMatch(/Permission denied/);
     expect(await refusal(`echo x > ${under}/private/n`)).toMatch(/Permission denied/);
+    // Whoever else: the kernel there knows nothing of who that is here.
+    const other = "setpriv --reuid 61005 --regid 61005 --clear-groups";
+    await shell(
+      `chmod 711 ${service.folder} && chmod 600 ${mount}/public/n && ${other} sh -c 'cd ${under}/public && cat n && echo y >> n && chmod 640 n && mkdir d && echo z > d/f && rm d/f && rmdir d'`,
+    );
+    expect((await shell(`cat ${mount}/public/n; stat -c %u:%g:%a ${mount}/public/n`)).stdout).toBe(
+      "x\ny\n61001:61002:640\n",
+    );
+    expect(await refusal(`${other} cat ${under}/private/s`)).toMatch(/Permission denied/);
+    expect(await refusal(`${other} chmod 777 ${under}/private/s`)).toMatch(/Operation not permitted/);
+    expect(await refusal(`${other} rm ${under}/private/s`)).toMatch(/Permission denied/);
   });
 
   test("is refused with a token for something else, of somebody else, or none", async () => {

@@ -65,9 +65,10 @@ export class VfsDriver {
     request: object = {},
   ): Promise<Answer> {
     const { ino, slot = 0, uid = 0 } = node;
+    this.#unique += 2;
     const header: RequestHeader = {
       opcode: 0,
-      unique: (this.#unique += 2),
+      unique: this.#unique,
       resent: false,
       slot,
       ino,

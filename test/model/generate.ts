@@ -227,7 +227,8 @@ function makeDataChange(random: Random, op: "write" | "fallocate" | "copyRange")
   const offset = String(offsetOf(random));
   if (op === "write") {
     const data = { length: writeLength(random), seed: random.u32() };
-    return { op, ino: fileSlot(random), offset, data, killPrivileges: random.oneIn(4) };
+    const append = random.oneIn(6) ? { append: true } : {};
+    return { op, ino: fileSlot(random), offset, data, killPrivileges: random.oneIn(4), ...append };
   }
   const length = String(random.oneIn(8) ? offsetOf(random) : BigInt(random.below(6000)));
   if (op === "copyRange") {

@@ -29,9 +29,10 @@ export function write(state: ModelState, request: Of<"write">, change: Change): 
   const node = fileNode(state, request.ino);
   const bytes = Buffer.from(request.data);
   if (bytes.length === 0) return 0;
-  const end = request.offset + BigInt(bytes.length);
+  const offset = request.append === true ? node.size : request.offset;
+  const end = offset + BigInt(bytes.length);
   checkEnd(end);
-  const content = replaced(node.content, { from: request.offset, to: end, by: [{ offset: request.offset, bytes }] });
+  const content = replaced(node.content, { from: offset, to: end, by: [{ offset, bytes }] });
   const patch = { content, size: larger(node.size, end), mtime: change.now, ctime: change.now };
   const privileges = request.killPrivileges ? withoutPrivileges(node) : withoutCapability(node);
   state.update(node.ino, { ...patch, ...privileges }, change.lsn);

@@ -22,7 +22,10 @@ export function invalidationsOf(request: WriteRequest, { before, after, mountId 
   for (const ino of new Set([...before.keys(), ...after.keys()])) {
     if (before.get(ino) === after.get(ino)) continue;
     const data = contentChanged(before.get(ino), after.get(ino));
-    if (request.op !== "forget" && before.has(ino)) events.push({ kind: "inode", ino, data, excluding: mountId });
+    // Appended elsewhere than the asker thought: its own cache is wrong, too.
+    const misplaced = request.op === "write" && request.append === true && before.get(ino)?.size !== request.offset;
+    const excluding = misplaced ? 0 : mountId;
+    if (request.op !== "forget" && before.has(ino)) events.push({ kind: "inode", ino, data, excluding });
     for (const name of changedNames(ino, { before, after })) {
       events.push({ kind: "entry", parent: ino, name: Buffer.from(name, "latin1"), excluding: mountId });
     }

@@ -17,13 +17,21 @@ const FIRST_MOUNT = 1 as MountId;
 type Folder = { readonly path: string; readonly kv: MemoryKv; readonly clock: Clock };
 
 /** Opens the metadata engine for the suites: a real journal in a scratch folder, rows in the memory KV. */
-export const openEngine: OpenHarness | undefined = async ({ clock }) => {
+export const openEngine: OpenHarness | undefined = ({ clock }) => openWith(clock, { coherent: false });
+
+/** The same as mounts have it that share it with others: behind Coherence, with a cache for each mount, and one that is told of everything and acknowledges late. */
+export const openCoherent: OpenHarness = ({ clock }) => openWith(clock, { coherent: true });
+
+const LATE_MOUNT = 1000 as MountId;
+
+async function openWith(clock: Clock, { coherent }: { readonly coherent: boolean }): Promise<Harness> {
   const folder = { path: mkdtempSync(path.join(tmpdir(), "tidemark-model-")), kv: new MemoryKv(), clock };
   const app = await open(folder);
   const share = createShare(app.core, { id: SHARE_ID, name: "files", views: "root" }, SERVICE_CONTEXT);
   app.engine.attachMount(FIRST_MOUNT, { resumed: false });
-  return harness(folder, app, { root: share.root, mounts: [FIRST_MOUNT], context: contextFactory(FIRST_MOUNT) });
-};
+  const mounts = [FIRST_MOUNT];
+  return harness(folder, app, { root: share.root, mounts, context: contextFactory(FIRST_MOUNT), coherent });
+}
 
 function open(folder: Folder): Promise<OpenApp> {
   return OpenApp.open({
@@ -39,22 +47,35 @@ function open(folder: Folder): Promise<OpenApp> {
   });
 }
 
-type State = { readonly root: InodeId; readonly mounts: MountId[]; readonly context: Harness["context"] };
+type State = {
+  readonly root: InodeId;
+  readonly mounts: MountId[];
+  readonly context: Harness["context"];
+  readonly coherent: boolean;
+};
+
+function attachCaches(app: OpenApp, { root, mounts, coherent }: State): void {
+  if (!coherent) return;
+  for (const mount of mounts) app.coherent.attach(mount, { tell: () => {} }, { root });
+  app.coherent.attach(LATE_MOUNT, { tell: () => new Promise((resolve) => setImmediate(resolve)) }, { root });
+}
 
 function harness(folder: Folder, app: OpenApp, state: State): Harness {
+  attachCaches(app, state);
   const settle = async (): Promise<void> => {
     await app.journal.sync(app.core.lastLsn);
     await app.applier.reached(app.core.lastLsn);
     app.core.appendFailed();
   };
   return {
-    api: app.engine,
+    api: state.coherent ? app.coherent : app.engine,
     root: state.root,
     context: state.context,
     attachMount: () => {
       const mount = (state.mounts.length + 1) as MountId;
       state.mounts.push(mount);
       app.engine.attachMount(mount, { resumed: false });
+      if (state.coherent) app.coherent.attach(mount, { tell: () => {} }, { root: state.root });
       return mount;
     },
     lastLsn: () => app.core.lastLsn,

@@ -64,7 +64,13 @@ export type Operation =
   | ({ readonly op: "unlink" } & Place)
   | ({ readonly op: "rmdir" } & Place)
   | ({ readonly op: "rename"; readonly newDir: Slot; readonly newName: string; readonly flags: number } & Place)
-  | ({ readonly op: "write"; readonly offset: string; readonly data: Bytes; readonly killPrivileges: boolean } & Target)
+  | ({
+      readonly op: "write";
+      readonly offset: string;
+      readonly data: Bytes;
+      readonly killPrivileges: boolean;
+      readonly append?: boolean;
+    } & Target)
   | ({ readonly op: "setattr"; readonly set: SetText } & Target)
   | ({ readonly op: "fallocate"; readonly mode: number; readonly offset: string; readonly length: string } & Target)
   | {

@@ -111,8 +111,9 @@ function resolveNamed(operation: Named, place: { readonly parent: InodeId; reado
 function resolveInode(operation: OfInode, ino: InodeId): WriteRequest {
   switch (operation.op) {
     case "write": {
-      const { killPrivileges } = operation;
-      return { op: "write", ino, offset: BigInt(operation.offset), data: bytesOf(operation.data), killPrivileges };
+      const { killPrivileges, append = false } = operation;
+      const offset = BigInt(operation.offset);
+      return { op: "write", ino, offset, data: bytesOf(operation.data), killPrivileges, append };
     }
     case "setattr":
       return { op: "setattr", ino, set: setOf(operation.set) };

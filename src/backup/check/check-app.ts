@@ -1,5 +1,7 @@
 import { TidemarkError } from "../../domain/errors.ts";
+import { RECORD_OP } from "../../domain/record-op.ts";
 import { CHAIN_START } from "../../journal/chain.ts";
+import type { RowOp } from "../../journal/record.ts";
 import { TABLE } from "../../meta/keys.ts";
 import type { AppRepository } from "../../repository/app-repository.ts";
 import { type Checkpoint, readCheckpoint } from "../../repository/checkpoint.ts";
@@ -7,9 +9,11 @@ import { type PackId, packIdOfName, packName } from "../../repository/chunk-plac
 import type { SealId } from "../../repository/names.ts";
 import { compareSealIds, parseSeal } from "../../repository/names.ts";
 import { checkPack } from "../../repository/pack-codec.ts";
+import { prefixOf } from "../../repository/record-fields.ts";
 import { mergeRows } from "../../repository/runs/merge.ts";
 import type { Seal } from "../../repository/seal-codec.ts";
 import type { SealLine } from "../../repository/seal-line.ts";
+import { journalRecordOf } from "../../repository/seal-record.ts";
 import { type ArchivedData, decodeArchivedData, RUN_DATA, RUN_ROW } from "../archive-rows.ts";
 import { type CheckCounts, type Finding, isObjectDamage } from "./finding.ts";
 import { LostPlaces } from "./lost-places.ts";
@@ -79,7 +83,7 @@ class AppCheck {
   readonly #missed = new Set<PackId>();
   #areRowsDamaged = false;
   #lostBytes = 0;
-  /** Writes of which data were erased by order, by the newest checkpoint. */
+  /** Writes of which data were erased by order, by the newest checkpoint and the seals after it. */
   #erasedCount = 0;
   #sealCount = 0;
   #checkpointCount = 0;
@@ -385,7 +389,12 @@ class AppCheck {
   }
 
   #pieces(seal: Seal): void {
-    for (const { data } of seal.records()) if (data !== null) this.#data(data.segment, data.dataStart, data.pieces);
+    for (const record of seal.records()) {
+      const { data } = record;
+      if (data !== null) this.#data(data.segment, data.dataStart, data.pieces);
+      else if (prefixOf(record.prefix).op === RECORD_OP.PURGE)
+        this.#erasedCount += erasedIn(journalRecordOf(record).rows);
+    }
   }
 
   /** Runs what may find that an object is damaged. */
@@ -421,6 +430,11 @@ type Guarded = { readonly object: string; readonly cost: string; readonly severi
 /** Whether a checkpoint has the rows of what this seal says. */
 function isCovered(id: SealId | undefined, latest: Checkpoint | undefined): boolean {
   return id !== undefined && latest !== undefined && compareSealIds(id, latest) <= 0;
+}
+
+/** Of how many writes an order erases data. */
+function erasedIn(rows: readonly RowOp[]): number {
+  return rows.filter(({ key, value }) => key[0] === TABLE.PURGED && value !== null).length;
 }
 
 function sealOfName(name: string): SealId | undefined {

@@ -2,7 +2,7 @@ import type { Command } from "commander";
 import type { PurgePlan, PurgeRequest, PurgeResult } from "../../domain/admin-purge.ts";
 import { textFromBytes } from "../../domain/byte-text.ts";
 import { TidemarkError } from "../../domain/errors.ts";
-import { formatAppRef, parseSharePath } from "../../domain/share-path.ts";
+import { parseSharePath } from "../../domain/share-path.ts";
 import { confirm } from "../confirm.ts";
 import type { ExitName } from "../exit-codes.ts";
 import { body, type CommandContext } from "../leaf.ts";
@@ -135,6 +135,5 @@ function doneText({ plan, lsn, openCount }: PurgeResult): string {
       ? ` ${formatCount(openCount)} of them are held open: what is written to them from now on is not erased.`
       : "";
   if (repository === undefined) return first + open;
-  const name = formatAppRef(app);
-  return `${first}${open} Repository ${repository.name} is told with the next backup (\`tidemark backup now ${name}\`), refuses the bytes from then on, and loses them with \`tidemark repo prune\`, when locks and the grace are over.`;
+  return `${first}${open} Repository ${repository.name} is told with the next backup (\`tidemark backup now ${fullName(app)}\`), refuses the bytes from then on, and loses them with \`tidemark repo prune\`, when locks and the grace are over.`;
 }

@@ -13,9 +13,9 @@ import { listGateways, type RemoteMountInfo } from "../gateway/gateway-list.ts";
 import { MountFiles } from "../gateway/mount-files.ts";
 import type { GatewayMount, GatewayTls } from "../gateway/mount-state.ts";
 import { prepareGateway, startGateway } from "../gateway/start-gateway.ts";
-import { TokenFile } from "../gateway/token-file.ts";
 import { formatBytes } from "../output/human.ts";
 import type { Session } from "../session.ts";
+import { readTokenFile } from "../token-file.ts";
 import { parseBytes, parseShare, parseSpan } from "./arguments.ts";
 import { type TlsOptions, tlsFiles } from "./tls-options.ts";
 
@@ -56,12 +56,7 @@ export async function mountRemote(session: Session, task: RemoteMountTask): Prom
   const { environment, output } = session;
   const mount = parseTask(session, task);
   requireRoot(mount.target, environment.process.uid);
-  const tokenFile = new TokenFile(mount.tokenFile);
-  tokenFile.read();
-  if (tokenFile.isExposed())
-    output.note(
-      `note: others than its owner can read ${mount.tokenFile}: whoever has it has what it allows (chmod 600)`,
-    );
+  await readTokenFile(session, mount.tokenFile);
   const start = {
     dataFolder: session.dataFolder,
     mount,
@@ -105,6 +100,11 @@ function parseTask(session: Session, { share, directory, options, locks }: Remot
     throw new TidemarkError(
       "INVALID_ARGUMENT",
       "a service elsewhere wants a token: expected --token-file FILE, with what `tidemark token create` printed there",
+    );
+  if (tokenFile === "-")
+    throw new TidemarkError(
+      "INVALID_ARGUMENT",
+      "--token-file must be a file: it is read again, as long as the mount lives",
     );
   const at = session.moment(options.at);
   return {

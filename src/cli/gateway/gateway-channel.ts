@@ -7,7 +7,7 @@ import { clientCredentials, type NetworkCredentials, openChannel } from "../../r
 import { NodeFolder } from "../../rpc/tls/node-folder.ts";
 import type { GatewayMount, GatewayTls } from "./mount-state.ts";
 
-/** How often the certificate is read again: it is renewed long before it expires. */
+/** How often the certificate is read again: this or another gateway of the machine renews it, or whoever runs an authority of his own. */
 const CREDENTIALS_MS = 60_000;
 
 /** Streams to the service of a mount, with the machine's certificate as it is now. Throws TidemarkError when that can't be read. */

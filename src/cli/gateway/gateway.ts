@@ -122,6 +122,7 @@ export class Gateway {
         dev: mount.dev,
         locks: granted.locks === "shared" ? "service" : "kernel",
         pages: "follow-attributes",
+        ...(this.#session.grant.checksAccess === true ? { access: "service" } : {}),
       });
       await this.#serve(mounted);
     } catch (error) {

@@ -50,6 +50,7 @@ export type KeptGrant = Pick<
   | "views"
   | "locks"
   | "leaseMs"
+  | "checksAccess"
   | "viewSlots"
 > & { /** How the kernel was mounted: whether it asks for opens. */ readonly asksOpens: boolean };
 
@@ -124,7 +125,8 @@ export function forgetMount(files: MountFiles, id: GatewayId): void {
 /** What is kept of a grant. */
 export function keptGrant(grant: SessionGrant, { asksOpens }: { readonly asksOpens: boolean }): KeptGrant {
   const { id, mountId, appId, shareId, source, root, at, readOnly, views, locks, leaseMs, viewSlots } = grant;
-  return { id, mountId, appId, shareId, source, root, at, readOnly, views, locks, leaseMs, viewSlots, asksOpens };
+  const kept = { id, mountId, appId, shareId, source, root, at, readOnly, views, locks, leaseMs, viewSlots, asksOpens };
+  return grant.checksAccess === undefined ? kept : { ...kept, checksAccess: grant.checksAccess };
 }
 
 function parse(text: string): MountState | undefined {

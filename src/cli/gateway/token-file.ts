@@ -1,8 +1,9 @@
 import { readFileSync, statSync } from "node:fs";
 import { TidemarkError } from "../../domain/errors.ts";
+import { TOKEN_CHARS_MAX } from "../../domain/token.ts";
 
-/** A token is a few hundred bytes; a file of another kind is not read to its end. */
-const TOKEN_BYTES_MAX = 16 * 1024;
+/** With space around it. A file of another kind is not read to its end. */
+const TOKEN_BYTES_MAX = 2 * TOKEN_CHARS_MAX;
 
 /** Where a token is kept. It is read again whenever it is needed: whoever issues tokens may replace the file at any time (Kubernetes does, before the old one expires). */
 export class TokenFile {
@@ -33,15 +34,6 @@ export class TokenFile {
       if (now === this.#seen) return false;
       this.#seen = now;
       return true;
-    } catch {
-      return false;
-    }
-  }
-
-  /** Whether others than its owner can read it. */
-  isExposed(): boolean {
-    try {
-      return (statSync(this.path).mode & 0o077) !== 0;
     } catch {
       return false;
     }

@@ -87,7 +87,8 @@ export class ActiveMount {
       ...(mounted.resume === undefined ? {} : { resume: mounted.resume }),
     });
     const { app, row } = parts;
-    this.#detach = row.at === undefined ? app.coherent.attach(row.id, this.cache, { root: this.#root }) : () => {};
+    const known = { root: this.#root, isNew: mounted.resume === undefined };
+    this.#detach = row.at === undefined ? app.coherent.attach(row.id, this.cache, known) : () => {};
     parts.guard?.grant.onEnded((reason) => this.#forgetAll(reason));
   }
 

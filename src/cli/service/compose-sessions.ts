@@ -18,11 +18,10 @@ export type ComposeSessionsParts = {
   readonly clock: Clock;
   readonly timers: Timers;
   readonly log: Log;
-  readonly leaseMs: number;
 };
 
 /** How long a gateway may answer from what it was told: what a partition delays changes by, on other nodes, and how often an idle file is asked about again. */
-export const LEASE_MS_DEFAULT = 10_000;
+const LEASE_MS = 10_000;
 
 /** The sessions of a service. */
 export type ComposedSessions = {
@@ -38,7 +37,7 @@ export type ComposedSessions = {
 export function composeSessions(parts: ComposeSessionsParts): ComposedSessions {
   const { service, clock, timers, log } = parts;
   const newSessionId = (): string => randomBytes(32).toString("hex");
-  const sessions = new Sessions({ ...parts, nodes: service.nodes, newSessionId });
+  const sessions = new Sessions({ ...parts, nodes: service.nodes, leaseMs: LEASE_MS, newSessionId });
   const server = new SessionServer({ host: sessions, peerOf, clock, timers, log });
   return {
     sessions,

@@ -273,7 +273,7 @@ export class Mounts implements MountApi {
       dev: row.allowDevices,
       locks: row.locks === "shared" ? "service" : "kernel",
       // What a token allowed may end, also for pages that the kernel has.
-      ...(grant === undefined ? {} : { pages: "follow-attributes" }),
+      ...(grant === undefined ? {} : { pages: "follow-attributes", access: grant.access }),
     });
     this.#serve(row, mounted, { resumed: false, grant });
     // From now on changes wait for news that others get: nobody should have to wait for threads that start, too.

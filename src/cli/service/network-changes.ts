@@ -4,6 +4,7 @@ import type { ChangesApi, ChangesPage, ShareDeltaPage } from "../../domain/admin
 import { TidemarkError } from "../../domain/errors.ts";
 import type { InodeId } from "../../domain/ids.ts";
 import type { SharePath } from "../../domain/share-path.ts";
+import type { TokenId } from "../../domain/token.ts";
 import type { Audit } from "../../meta/audit.ts";
 import { findShareRow } from "../../meta/catalogue-api.ts";
 import type { MetadataService } from "../../meta/service.ts";
@@ -21,7 +22,7 @@ import {
 import type { NetworkServer } from "../../rpc/network-server.ts";
 
 export type NetworkChangesParts = {
-  readonly service: MetadataService;
+  readonly service: Pick<MetadataService, "find">;
   readonly changes: ChangesApi;
   readonly tokens: Tokens;
   readonly audit: Audit;
@@ -30,6 +31,9 @@ export type NetworkChangesParts = {
 
 /** Feeds and deltas at a time over the network: each may fill caches of some 50 MiB. */
 const CALLS_MAX = 32;
+
+/** Of them, under one token: nobody takes them all. */
+const CALLS_PER_TOKEN_MAX = 8;
 
 /** Serves the change feed and deltas to callers on the network, each held to the token that it sends. */
 export function serveChanges(server: NetworkServer | undefined, parts: NetworkChangesParts): void {
@@ -48,6 +52,7 @@ type Run<P> = (allowed: Allowed, options: CallOptions) => AsyncIterable<P>;
 export class NetworkChanges {
   readonly #parts: NetworkChangesParts;
   #calls = 0;
+  readonly #callsOf = new Map<TokenId, number>();
 
   constructor(parts: NetworkChangesParts) {
     this.#parts = parts;
@@ -76,8 +81,7 @@ export class NetworkChanges {
     options: ServerCallOptions,
     open: () => { readonly path: SharePath; readonly run: Run<P>; readonly convert: (page: P) => M },
   ): AsyncGenerator<M> {
-    if (this.#calls >= CALLS_MAX)
-      throw new TidemarkError("UNAVAILABLE", `${CALLS_MAX} feeds and deltas are being read already: try again later`);
+    if (this.#calls >= CALLS_MAX) throw busy(CALLS_MAX);
     this.#calls++;
     try {
       const { path, run, convert } = open();
@@ -85,19 +89,34 @@ export class NetworkChanges {
       const ended = new AbortController();
       const stop = grant.onEnded(() => ended.abort());
       const signal = AbortSignal.any([options.signal, ended.signal]);
+      const leave = this.#enter(grant.id);
       try {
+        if (leave === undefined) throw busy(CALLS_PER_TOKEN_MAX);
         for await (const page of run(allowed, { signal })) yield convert(page);
         checkEnded(grant);
       } catch (error) {
         checkEnded(grant);
         throw error;
       } finally {
+        leave?.();
         stop();
         grant.release();
       }
     } finally {
       this.#calls--;
     }
+  }
+
+  /** One more call under a token; answers how it ends, or undefined when there are too many. */
+  #enter(id: TokenId): (() => void) | undefined {
+    const before = this.#callsOf.get(id) ?? 0;
+    if (before >= CALLS_PER_TOKEN_MAX) return undefined;
+    this.#callsOf.set(id, before + 1);
+    return () => {
+      const left = (this.#callsOf.get(id) ?? 1) - 1;
+      if (left > 0) this.#callsOf.set(id, left);
+      else this.#callsOf.delete(id);
+    };
   }
 
   async #allow(
@@ -129,6 +148,10 @@ export class NetworkChanges {
     const byId = { app: { ...path.app, id: app.id }, share: { name: share.name, id: share.id }, path: path.path };
     return { grant, path: byId, within: grant.root };
   }
+}
+
+function busy(count: number): TidemarkError {
+  return new TidemarkError("UNAVAILABLE", `${count} feeds and deltas are being read already: try again later`);
 }
 
 /** What stopped a call says why: a token that has ended is no caller that went away. */

@@ -35,7 +35,7 @@ import { auditedAdmin } from "./audited-admin.ts";
 import type { Backups } from "./backups.ts";
 import { archives, composeBackups, composeHydrations } from "./compose-backups.ts";
 import { composePurges, finishPurges } from "./compose-purges.ts";
-import { composeSessions, LEASE_MS_DEFAULT } from "./compose-sessions.ts";
+import { composeSessions } from "./compose-sessions.ts";
 import { type ComposedTokens, composeTokens } from "./compose-tokens.ts";
 import type { ListenOptions } from "./listen-options.ts";
 import type { MountHost } from "./mount-host.ts";
@@ -52,8 +52,6 @@ export type RunServiceOptions = {
   readonly historyBytesMax: bigint | undefined;
   /** How to listen for other nodes; undefined: not at all. */
   readonly listen?: ListenOptions | undefined;
-  /** How long a gateway may answer from what it was told. */
-  readonly leaseMs?: number | undefined;
   readonly version: string;
   readonly clock: Clock;
   readonly log: Log;
@@ -87,34 +85,13 @@ export async function runService(options: RunServiceOptions): Promise<RunningSer
     for (const close of closers.reverse()) await close();
   };
   try {
-    const folder = await openFolder(options, log);
-    closers.push(() => folder.close());
-    const limits = limitsForDisk(totalBytesOf(folder.path));
-    const reserve = new SpaceReserve({ folder: folder.path, bytes: limits.reserveBytes, clock, log });
-    const kv = await openKv(path.join(folder.path, "kv"), reserve);
-    closers.push(() => kv.close());
-    const pool = new ApplyWorkerPool(kv);
-    closers.push(() => pool.close());
-    reserve.take();
-    const late: { keeper?: SpaceKeeper; backups?: Backups } = {};
-    const service = await MetadataService.open({
-      folder: folder.path,
-      kv,
-      clock,
-      log,
-      newId: () => randomBytes(16).toString("hex"),
-      backend: (app) => pool.backend(app),
-      archiveOf: archives({ ...options, folder, kv, log }),
-      journalLimits: { segmentBytesMax: limits.segmentBytesMax },
-      reserve,
-      onNoSpace: () => late.keeper?.kick(),
-      refusal: (appId) => late.backups?.refusalOf(appId),
-      makeRoom: async () => (await late.keeper?.makeRoom()) ?? false,
-    });
-    closers.push(() => service.close());
+    const late: Late = {};
+    const stored = await openService(options, { log, late, onClose: (close) => closers.push(close) });
+    const { folder, limits, reserve, kv, service } = stored;
+    const { reserveBytes } = limits;
+    const timers = new SystemTimers();
     const hydrations = composeHydrations({ ...options, folder, service, log });
     closers.push(() => hydrations.stop());
-    const { reserveBytes } = limits;
     const shipping = await composeBackups({ ...options, folder, service, kv, reserveBytes, log });
     const { backups } = shipping;
     closers.push(() => shipping.stop());
@@ -124,31 +101,23 @@ export async function runService(options: RunServiceOptions): Promise<RunningSer
     const lanes = new NotificationLanes((lane) => options.host.notificationWriter(lane));
     closers.push(() => lanes.close());
     const loop = new FuseLoop({ clock });
-    const composed = await composeTokens({ service, folder, clock, timers: new SystemTimers(), log });
+    const composed = await composeTokens({ service, folder, clock, timers, log });
     closers.push(() => composed.stop());
     const { tokens, audit } = composed;
-    const timers = new SystemTimers();
-    const leaseMs = options.leaseMs ?? LEASE_MS_DEFAULT;
-    const sessions = composeSessions({ service, tokens, audit, clock, timers, log, leaseMs });
+    const sessions = composeSessions({ service, tokens, audit, clock, timers, log });
     // Before the mounts: then orphans end that nobody holds.
     sessions.start();
-    const mounts = new Mounts({
-      service,
-      loop,
-      lanes,
-      timers: new SystemTimers(),
-      host: options.host,
-      log,
-      dataFolder: folder.path,
-      tokens: new MountTokens(composed),
-    });
+    const { host } = options;
+    const mountTokens = new MountTokens(composed);
+    const dataFolder = folder.path;
+    const mounts = new Mounts({ service, loop, lanes, timers, host, log, dataFolder, tokens: mountTokens });
     closers.push(() => mounts.stop());
     await mounts.start();
     keeper.start();
     shipping.start();
     hydrations.start();
     const network = await composeNetwork({
-      ...{ dataFolder: folder.path, service, listen: options.listen, clock, timers: new SystemTimers(), log },
+      ...{ dataFolder, service, listen: options.listen, clock, timers, log },
       restarted: options.supervisor().restartCount > 0,
       sessionCount: (node) => sessions.sessions.countOf(node),
       audit,
@@ -171,6 +140,49 @@ export async function runService(options: RunServiceOptions): Promise<RunningSer
     await closeAll();
     throw error;
   }
+}
+
+/** What the service needs before it is there itself. */
+type Late = { keeper?: SpaceKeeper; backups?: Backups };
+
+/** Opens the data folder, its rows and its apps. What was opened is given to `onClose` one by one, to be closed in the reverse order. */
+async function openService(
+  options: RunServiceOptions,
+  parts: { readonly log: Log; readonly late: Late; readonly onClose: (close: () => Promise<void> | void) => void },
+): Promise<{
+  readonly folder: DataFolder;
+  readonly limits: ReturnType<typeof limitsForDisk>;
+  readonly reserve: SpaceReserve;
+  readonly kv: RocksKv;
+  readonly service: MetadataService;
+}> {
+  const { clock } = options;
+  const { log, late, onClose } = parts;
+  const folder = await openFolder(options, log);
+  onClose(() => folder.close());
+  const limits = limitsForDisk(totalBytesOf(folder.path));
+  const reserve = new SpaceReserve({ folder: folder.path, bytes: limits.reserveBytes, clock, log });
+  const kv = await openKv(path.join(folder.path, "kv"), reserve);
+  onClose(() => kv.close());
+  const pool = new ApplyWorkerPool(kv);
+  onClose(() => pool.close());
+  reserve.take();
+  const service = await MetadataService.open({
+    folder: folder.path,
+    kv,
+    clock,
+    log,
+    newId: () => randomBytes(16).toString("hex"),
+    backend: (app) => pool.backend(app),
+    archiveOf: archives({ ...options, folder, kv, log }),
+    journalLimits: { segmentBytesMax: limits.segmentBytesMax },
+    reserve,
+    onNoSpace: () => late.keeper?.kick(),
+    refusal: (appId) => late.backups?.refusalOf(appId),
+    makeRoom: async () => (await late.keeper?.makeRoom()) ?? false,
+  });
+  onClose(() => service.close());
+  return { folder, limits, reserve, kv, service };
 }
 
 function openFolder({ dataFolder, clock, supervisor }: RunServiceOptions, log: Log): Promise<DataFolder> {

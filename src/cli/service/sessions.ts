@@ -82,7 +82,11 @@ export class Sessions implements SessionHost {
 
   async open(request: SessionOpen, peer: Peer): Promise<HostedSession> {
     const { service, tokens } = this.#parts;
-    const { grant: token, app, share } = await tokens.exchangeNamed(request.token, {
+    const {
+      grant: token,
+      app,
+      share,
+    } = await tokens.exchangeNamed(request.token, {
       peer,
       findApp: () => service.find(request.app),
       findShare: ({ core }) => findShareRow(sharesAt(core, core.lastLsn), request.share),
@@ -186,6 +190,7 @@ export class Sessions implements SessionHost {
       source: `${name}/${share.name}`,
       root: token.root,
       readOnly: row.readOnly || token.readOnly,
+      ...(token.access === "service" ? { checksAccess: true } : {}),
       views: allowed ? share.views : "off",
       resumed,
       viewSlots: allowed ? service.catalogue.viewSlots(app.id) : [],

@@ -177,6 +177,20 @@ describe("failures", () => {
     expect(message(io).errno).toBe(ERRNO.EIO);
   });
 
+  test("a request left to the next process is not answered, and nobody waits for it", async () => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const { io, send, connection, problems } = connect({
+      getattr: async (_, reply) => {
+        await promise;
+        reply.leaveUnanswered();
+      },
+    });
+    expect(send("GETATTR")).toBe(false);
+    resolve();
+    await connection.drained();
+    expect([io.messages, problems, connection.pendingCount]).toEqual([[], [], 0]);
+  });
+
   test("a missing operation and an unknown opcode are ENOSYS", () => {
     const { io, send } = connect({});
     send("LOOKUP");

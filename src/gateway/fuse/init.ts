@@ -68,6 +68,10 @@ export type InitOptions = {
    * size or mtime; for mounts that may not hear of a change in time.
    */
   readonly pages?: "explicit" | "follow-attributes";
+  /**
+   * Who checks modes and access lists. kernel (also when absent). service: each request may be refused, and the kernel refuses nothing by the owners it is shown: for mounts whose users are others here than in the share.
+   */
+  readonly access?: "kernel" | "service";
   /** Flags not to ask for, to see what an older kernel would do. */
   readonly without?: readonly InitFlagName[];
 };
@@ -150,7 +154,8 @@ export function negotiateInit(frame: RequestFrame, options: InitOptions): Negoti
   const offeredHigh =
     frame.bodyBytes >= INIT_IN_FLAGS2_BYTES && hasBit(offeredLow, INIT_FLAG.INIT_EXT) ? frame.u32(16) : 0;
   const wanted: readonly InitFlagName[] = [
-    ...WANTED,
+    // With access lists of its own the kernel checks modes whatever the mount's options are (process_init_reply() of Linux).
+    ...WANTED.filter((flag) => flag !== "POSIX_ACL" || options.access !== "service"),
     ...(options.locks === "service" ? LOCK_FLAGS : []),
     options.pages === "follow-attributes" ? "AUTO_INVAL_DATA" : "EXPLICIT_INVAL_DATA",
   ];

@@ -20,6 +20,8 @@ export type MountOptions = {
   readonly locks: "kernel" | "service";
   /** As in InitOptions. */
   readonly pages?: "explicit" | "follow-attributes";
+  /** As in InitOptions. */
+  readonly access?: "kernel" | "service";
   /** INIT flags not to negotiate though the kernel has them: tests what happens on older kernels. */
   readonly without?: readonly InitFlagName[];
 };
@@ -95,7 +97,8 @@ export function adoptMountedDescriptor(fd: number, io: FuseDeviceIo, options: In
 
 async function mountCommand(fd: number, target: string, options: MountOptions): Promise<void> {
   const settings = [
-    `fd=3,rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions`,
+    `fd=3,rootmode=40000,user_id=0,group_id=0,allow_other`,
+    ...(options.access === "service" ? [] : ["default_permissions"]),
     options.readOnly ? "ro" : "rw",
     options.suid ? "suid" : "nosuid",
     options.dev ? "dev" : "nodev",

@@ -16,27 +16,32 @@ import { VIEWS_INO } from "./views-directory.ts";
 /**
  * One mount's kernel as a cache that others' changes make untrue: tells it what to forget, and says when it has.
  *
- * The kernel drops a name only under its directory's lock, and pages of a file only while nobody reads or writes them. An application holds those during its own call, which may be waiting for another
- * mount's kernel, which waits for the call that brought this news: a cycle. So no acknowledgement waits for such a lock without bound, and what is acknowledged before the kernel could do it is taken
- * care of otherwise:
+ * The kernel drops a name only under its directory's lock, and pages of a file only when nobody is reading or writing them. An application holds those for as long as its own call takes, which may be
+ * waiting for another mount's kernel, and that for a call which waits for this one: a cycle. What never waits for an application is to drop attributes, and listings of directories. So:
  *
- * Names. Attributes can always be dropped (no lock is needed), and the kernel, which checks permission with them, asks for a directory's attributes before it looks at any name in it. So when a name
- * can't be dropped at once, the attributes of its directory are, and whoever then walks through it waits here, with his GETATTR, until the name is gone. He holds no lock, unless he is about to change
- * the directory himself, which only one can be at a time: while a change of this mount is with us that one is known to be another; else he gets his answer after LOCK_HOLDER_MS.
- * Pages. While a write of this mount to the same file is with us, news of its content is acknowledged after WRITER_MS at the latest, else after LOCK_MS. Until that write is answered (the pages go
- * right after) somebody on this mount may read what he has cached. That is the only window, and only for files that both mounts write at the same time.
+ * K1  An acknowledgement waits for a lock only as long as no call of this mount that is with us may hold it: locks of calls that have not come to us yet, and of reading, are given back without anybody
+ *     else. When such a call comes, or after LOCK_MS whatever happens, the rest is seen to in another way (K3, K4).
+ * K2  Where it would come to that often it doesn't come to it at all: the kernel keeps no names of directories that this mount and others change at the same time (ContestedDirectories).
+ * K3  A name that could not be dropped yet. Before it looks at a name the kernel checks permission, with the attributes of the directory. So these are dropped, and may not be kept, and whoever asks
+ *     for them (GETATTR) waits until the name is gone. He is not waited for by others, except if he has the directory's lock himself, on his way to change it; then he has to go first. While a call with
+ *     us has the lock, it is somebody else's. Otherwise it may be his, and he waits only for LOCK_HOLDER_MS.
+ * K4  Pages that could not be dropped yet are dropped when the write of this mount that is under way is answered. Somebody on this mount may read what he had until then: the one window there is,
+ *     and only in files that both write at the same time.
+ *
+ * So no cycle of waits lasts: a call waits for acknowledgements; one of these waits for a lock that no waiting call of its mount holds, by K1; and who holds it otherwise waits for us only in a GETATTR,
+ * for a bounded time, by K3. Notifications that wait for locks have lanes of their own for each mount, so that they are not in each other's way.
  *
  * FUSE_NOTIFY_INC_EPOCH (Linux 6.16), which has all names looked up again without any lock, is no way out: the kernel takes a name of an older epoch for a wrong one, and unmounts what somebody has
  * mounted below it (tried on 6.18: a tmpfs on a directory of the share was gone at the next look at it).
  */
 
-/** An acknowledgement waits so long for a lock in the kernel. Usual is a tenth of a millisecond; an application that holds it for longer waits for something itself. */
+/** An acknowledgement waits so long for a lock in the kernel. Usual is a tenth of a millisecond; on a machine with too much to do the thread that writes may have to wait for its turn. */
 export const LOCK_MS = 500;
 
 /** As long as the thread that writes news gets on with it, it is waited for so long: a restore may have thousands to tell. */
 const BUSY_MS = 2000;
 
-/** As LOCK_MS, for pages of a file that this mount is writing: longer than a write needs that waits for nobody who waits for us. */
+/** For pages of a file that this mount is writing: longer than a write needs that waits for nobody who waits for us. */
 const WRITER_MS = 3;
 
 /** A GETATTR of a directory one of whose names is to be dropped waits so long if it may be what keeps the name from being dropped. */
@@ -90,14 +95,18 @@ export class KernelCache implements CacheHolder, KernelNames {
     this.#pages = parts.lanes.assign();
   }
 
-  /** Has the kernel forget what a change made elsewhere. Resolves when nobody sees it any more, within LOCK_MS or little more; see above for the exceptions. */
-  tell(invalidation: Invalidation): void | Promise<void> {
+  /** Has the kernel forget what a change made elsewhere. Resolves when nobody on this mount sees what was before (but K4), in bounded time: usually a fraction of a millisecond, at most BUSY_MS and LOCK_MS. */
+  tell(
+    invalidation: Invalidation,
+    { doubtful }: { readonly doubtful: boolean } = { doubtful: false },
+  ): void | Promise<void> {
     if (invalidation.excluding === this.#parts.mountId) return;
     switch (invalidation.kind) {
       case "inode":
         return this.#tellInode(invalidation);
       case "entry":
-        return this.#tellEntry(invalidation);
+        // To drop a name that is right would take working directories and mount points below it along.
+        return this.#tellEntry(invalidation, { expireOnly: doubtful });
       case "snapshot":
         return this.#tellSnapshot(invalidation.name);
       default:
@@ -105,10 +114,7 @@ export class KernelCache implements CacheHolder, KernelNames {
     }
   }
 
-  /**
-   * The same for what the kernel may know already, without waiting: names are only asked for again then, since to drop one that is right would take working directories and mount points below it
-   * along.
-   */
+  /** The same for what the kernel may know already, for whoever tells much and waits for `settled` now and then. */
   tellDoubtful(invalidation: Invalidation): void {
     if (invalidation.excluding === this.#parts.mountId) return;
     if (invalidation.kind === "snapshot") void this.#tellSnapshot(invalidation.name);
@@ -196,13 +202,16 @@ export class KernelCache implements CacheHolder, KernelNames {
     if (!isDropped) await this.#tellPrompt(this.#inode(ino, false));
   }
 
-  #tellEntry(invalidation: Invalidation & { readonly kind: "entry" }): Promise<void> {
+  #tellEntry(
+    invalidation: Invalidation & { readonly kind: "entry" },
+    how: { readonly expireOnly: boolean },
+  ): Promise<void> {
     const { parent, name } = invalidation;
     this.#contested.changedElsewhere(parent, { isOurs: this.#calls.isChanging(parent) });
     // Also of a name that the kernel does not have: it may all the same be missing in a listing that it keeps.
     const listing = this.#tellPrompt(this.#inode(parent, true));
     if (this.#contested.isFresh(parent, name)) return listing;
-    const dropped = this.#names.written(this.#entry(invalidation, { expireOnly: false }));
+    const dropped = this.#names.written(this.#entry(invalidation, how));
     void dropped.then(() => this.#contested.dropped(parent, name));
     return this.#tellName(this.#waitingDirectory(parent, dropped), dropped, listing);
   }

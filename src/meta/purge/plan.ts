@@ -36,7 +36,7 @@ export async function findConcerned(
   work: Work,
 ): Promise<Concerned> {
   const files = await concernedFiles(app.core, place, work);
-  const since = sinceOf(app, files.keys());
+  const since = await sinceOf(app, files.keys(), work);
   const { contents, stateCount } = await statesOf(app, files.keys(), work);
   const bytes = await bytesOf(app, { files, contents }, work);
   const sharing = await sharersOf(app, { bytes, contents }, work);
@@ -46,11 +46,12 @@ export async function findConcerned(
 }
 
 /** The record that made the state each of the files has now; none for those that are gone. */
-export function sinceOf({ core }: OpenApp, files: Iterable<InodeId>): Map<InodeId, Lsn> {
+export async function sinceOf({ core }: OpenApp, files: Iterable<InodeId>, work: Work): Promise<Map<InodeId, Lsn>> {
   const since = new Map<InodeId, Lsn>();
   for (const ino of files) {
     const row = core.findInodeNow(ino);
     if (row !== undefined) since.set(ino, row.since);
+    if (work.due) await work.pause();
   }
   return since;
 }
@@ -71,12 +72,21 @@ export function* liveNames(
 const NAMES_MAX = 65_536;
 
 /** Snapshots in which any of the files is. */
-export function snapshotsOf(app: OpenApp, files: ReadonlyMap<InodeId, readonly Span[]>): SnapshotInfo[] {
-  const all = [...snapshots(app.core)];
-  return all.filter(({ lsn }) => {
-    for (const spans of files.values()) if (holdsAt(spans, lsn)) return true;
-    return false;
-  });
+export async function snapshotsOf(
+  app: OpenApp,
+  files: ReadonlyMap<InodeId, readonly Span[]>,
+  work: Work,
+): Promise<SnapshotInfo[]> {
+  const found: SnapshotInfo[] = [];
+  for (const snapshot of [...snapshots(app.core)]) {
+    for (const spans of files.values()) {
+      if (!holdsAt(spans, snapshot.lsn)) continue;
+      found.push(snapshot);
+      break;
+    }
+    if (work.due) await work.pause();
+  }
+  return found;
 }
 
 /** The first files of `inodes` by their paths of now, or the last ones they had, with the share in front. */

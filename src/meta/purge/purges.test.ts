@@ -19,6 +19,7 @@ import { restoresOf } from "../restore/test-restore.ts";
 import { SpaceKeeper } from "../space/space-keeper.ts";
 import type { PurgeStep } from "./erase-now.ts";
 import { Purges } from "./purges.ts";
+import { newestOrder } from "./write-order.ts";
 
 const KIB = 1024;
 const SEGMENT_BYTES = 64 * KIB;
@@ -326,4 +327,32 @@ test("a restore puts back what is beside erased files, leaves them out, and says
   expect(await read(app.at(root, "d/other").ino)).toBe("harmless");
   expect(() => app.at(root, "d/secret")).toThrow("ENOENT");
   await restores.close();
+});
+
+test("an order about very many writes is several records, and can be repeated where it was cut short between them", async () => {
+  const { ino } = app.create(root, "secret");
+  for (let count = 0; count < 6000; count++) {
+    const data = Buffer.from(`${MARKER} ${count}`);
+    app.run({ op: "write", ino, offset: BigInt(count * 100), data, killPrivileges: false });
+    if (count % 1000 === 0) await app.settle();
+  }
+  app.unlink(root, "secret");
+  const turns = new SystemTurns();
+  let isCut = true;
+  const cutting = {
+    next: async (): Promise<void> => {
+      await turns.next();
+      if (isCut && newestOrder(app.app.core) !== undefined) throw new Error("crash");
+    },
+  };
+  const cut = new Purges({ ...apps.parts, log, turns: cutting });
+  await expect(cut.purge(order("secret"))).rejects.toThrow("crash");
+  isCut = false;
+  app = await apps.app("shop");
+  await purges().finish(app.app);
+  expect(marks()).toBeGreaterThan(0);
+  expect(marks()).toBeLessThan(2000);
+  await purges().purge(order("secret"));
+  expect(marks()).toBe(0);
+  await chain();
 });

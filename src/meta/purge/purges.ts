@@ -19,9 +19,10 @@ import { toTidemarkError } from "../reading/failures.ts";
 import { shareOf } from "../reading/locate.ts";
 import { Work } from "../reading/work.ts";
 import { runningRows } from "../restore/restores.ts";
+import { AppSpace } from "../space/app-space.ts";
 import { eraseNow, type PurgeStep } from "./erase-now.ts";
 import { type Concerned, findConcerned, liveNames, named, sinceOf, snapshotsOf } from "./plan.ts";
-import { commitPurge } from "./write-order.ts";
+import { commitOrder, prepareOrder } from "./write-order.ts";
 
 export type PurgesParts = ReadingParts & {
   /** Where the app is backed up to; undefined: nowhere. */
@@ -46,7 +47,7 @@ export class Purges implements PurgeApi {
   async planPurge(request: PurgeRequest, options?: CallOptions): Promise<PurgePlan> {
     const work = new Work(this.#parts, options);
     const { app, place } = await this.#find(request.path);
-    return this.#planOf(app, await this.#concerned(app, place, formatSharePath(request.path), work));
+    return this.#planOf(app, await this.#concerned(app, place, formatSharePath(request.path), work), work);
   }
 
   async purge(request: PurgeRequest & { readonly reason: string }, options?: CallOptions): Promise<PurgeResult> {
@@ -63,7 +64,7 @@ export class Purges implements PurgeApi {
       await this.#forget(app, done.concerned);
       await eraseNow(app, this.#parts.onStep);
       this.#parts.log.warn("content was erased by order", { appId: app.id, path: order.path, reason, lsn: done.lsn });
-      const openCount = sinceOf(app, done.concerned.files.keys()).size;
+      const openCount = (await sinceOf(app, done.concerned.since.keys(), new Work(this.#parts))).size;
       return { plan: done.plan, openCount, ...(done.lsn === undefined ? {} : { lsn: done.lsn, time: done.time }) };
     } catch (error) {
       throw toTidemarkError(error, "erasing");
@@ -83,9 +84,11 @@ export class Purges implements PurgeApi {
     const { app, place, order, context } = about;
     for (let tries = 1; ; tries++) {
       const concerned = await this.#concerned(app, place, order.path, work);
-      const plan = this.#planOf(app, concerned);
+      const plan = await this.#planOf(app, concerned, work);
       refuse(plan, order);
-      await this.#deleteLive(app, concerned, { liveToo: order.liveToo, context });
+      refuseRestoring(app);
+      await this.#deleteLive(app, concerned, { liveToo: order.liveToo, context }, work);
+      const prepared = await prepareOrder(app, concerned, work);
       if (wasWritten(app, concerned)) {
         if (tries < TRIES_MAX) continue;
         throw new TidemarkError(
@@ -93,23 +96,33 @@ export class Purges implements PurgeApi {
           "files of the order are being written to all the time: stop who does that first",
         );
       }
-      // What it puts back is told by what can be read: that must not change under it.
-      if (runningRows(app).length > 0)
-        throw new TidemarkError("FAILED_PRECONDITION", "a restore of this app is running: wait for it, or cancel it");
-      const lsn = commitPurge(app, concerned, { ...order, context });
+      refuseRestoring(app);
+      // From here on nobody can cancel it.
+      const writing = { prepared, concerned, order: { ...order, context } };
+      const lsn = await commitOrder(app, writing, () => this.#between(app));
       this.#parts.onStep?.("committed");
       return { plan, concerned, time: timeOf(app), ...(lsn === undefined ? {} : { lsn }) };
     }
+  }
+
+  /** Between two records of one order: others have the loop, and rows the time to be applied. */
+  async #between(app: OpenApp): Promise<void> {
+    await new AppSpace(app).breathe(new Work(this.#parts));
+    await this.#parts.turns.next();
+    refuseRestoring(app);
   }
 
   async #deleteLive(
     app: OpenApp,
     concerned: Concerned,
     { liveToo, context }: { liveToo: boolean; context: RequestContext },
+    work: Work,
   ): Promise<void> {
     if (!liveToo) return;
-    for (const { parent, name } of [...liveNames(app, concerned.files.keys())])
+    for (const { parent, name } of [...liveNames(app, concerned.since.keys())]) {
       await app.engine.execute({ op: "unlink", parent, name }, context);
+      if (work.due) await work.pause();
+    }
   }
 
   async #find(path: SharePath): Promise<{ app: OpenApp; place: Place }> {
@@ -124,11 +137,14 @@ export class Purges implements PurgeApi {
     throw new TidemarkError("NOT_FOUND", message);
   }
 
-  #planOf(app: OpenApp, concerned: Concerned): PurgePlan {
-    const { files, sharers, bytes, copies } = concerned;
-    const names = [...liveNames(app, files.keys())];
-    const live = [...new Set(names.map(({ ino }) => ino))];
-    const found = snapshotsOf(app, files);
+  async #planOf(app: OpenApp, concerned: Concerned, work: Work): Promise<PurgePlan> {
+    const { files, sharers, bytes, copies, since } = concerned;
+    const live = new Set<InodeId>();
+    for (const { ino } of liveNames(app, since.keys())) {
+      live.add(ino);
+      if (work.due) await work.pause();
+    }
+    const found = await snapshotsOf(app, files, work);
     const repository = this.#parts.repositoryOf?.(app);
     const shared = [...sharers].map(([ino, sharedBytes]) => ({ ino, bytes: BigInt(sharedBytes) }));
     return {
@@ -138,7 +154,7 @@ export class Purges implements PurgeApi {
       versionCount: concerned.stateCount,
       recordCount: bytes.recordCount,
       bytes: BigInt(bytes.bytes + copies.bytes),
-      liveCount: live.length,
+      liveCount: live.size,
       live: named(app, iterable(live)),
       sharedCount: shared.length,
       shared: named(app, shared),
@@ -166,12 +182,18 @@ function timeOf({ core }: OpenApp) {
 }
 
 /** Whether any of the files was written to since they were looked at; deleting one is nothing that adds bytes. */
-function wasWritten(app: OpenApp, { files, since }: Concerned): boolean {
-  for (const ino of files.keys()) {
+function wasWritten(app: OpenApp, { since }: Concerned): boolean {
+  for (const [ino, lsn] of since) {
     const row = app.core.findInodeNow(ino);
-    if (row !== undefined && row.since !== since.get(ino)) return true;
+    if (row !== undefined && row.since !== lsn) return true;
   }
   return false;
+}
+
+/** What a restore puts back is told by what can be read: that must not change under it. */
+function refuseRestoring(app: OpenApp): void {
+  if (runningRows(app).length > 0)
+    throw new TidemarkError("FAILED_PRECONDITION", "a restore of this app is running: wait for it, or cancel it");
 }
 
 function refuse(plan: PurgePlan, { shared, liveToo }: Order): void {
@@ -188,7 +210,7 @@ function refuse(plan: PurgePlan, { shared, liveToo }: Order): void {
   if (plan.sharedCount > 0 && !shared)
     throw new TidemarkError(
       "FAILED_PRECONDITION",
-      `other files share these bytes, because they were copied or restored: ${list(plan.shared, plan.sharedCount)}. Give their paths an order of their own, or say --shared to erase the bytes there too. Nothing was erased`,
+      `other files share these bytes, because they were copied or restored: ${list(plan.shared, plan.sharedCount)}. Say --shared to erase the bytes there too. Nothing was erased`,
       { data: { reason: "shared" } },
     );
 }

@@ -11,18 +11,13 @@ import { decodeInode, type InodeRow } from "../rows.ts";
 import { attributesOf } from "./attributes.ts";
 import { operationOf } from "./change-operation.ts";
 import type { ChangeScope, ScopedPlace } from "./change-scope.ts";
+import { FeedNames, type NameChange } from "./feed-names.ts";
 import { shareLabel } from "./find-share.ts";
-import { InodeNames } from "./inode-names.ts";
 import { logDetails, shareOfDetail } from "./log-details.ts";
 import { isPathWithin } from "./paths.ts";
 
-/** A name that a record gave to an inode or took from one. */
-type NameChange = {
-  readonly ino: InodeId;
-  readonly parent: InodeId;
-  readonly name: Buffer;
-  readonly change: "gained" | "lost";
-};
+/** Bytes of the names of one inode in a record, so that a page has room for it. */
+const PATH_BYTES_MAX = 256 * 1024;
 
 /** What the rows of a record say. Buffers are views of the record. */
 type RowsOfRecord = {
@@ -43,25 +38,28 @@ export class ChangeDescriber {
   readonly #core: EngineCore;
   readonly #scope: ChangeScope;
   readonly #operations: ReadonlySet<string> | undefined;
-  readonly #names: InodeNames;
+  readonly #names: FeedNames;
 
   /** `operations`: the only ones that are wanted; undefined: all but LOCK. */
   constructor(core: EngineCore, scope: ChangeScope, operations: ReadonlySet<string> | undefined) {
     this.#core = core;
     this.#scope = scope;
     this.#operations = operations;
-    this.#names = new InodeNames(core);
+    this.#names = new FeedNames(core, CHANGE_PATHS_MAX);
   }
 
-  /** The record for the feed, or undefined when it is not wanted. Moments from the record before it on must be readable. */
+  /** The record for the feed, or undefined when it is not wanted. To be called with every record, in order. Moments from the record before it on must be readable. */
   describe(record: JournalRecord): ChangeRecord | undefined {
     const { lsn, time, op, actor } = record;
+    const names = nameChangesOf(record);
+    if (names.length > 0)
+      this.#names.note(names, MAKING.has(op) ? (inodeOfDetail(record.detail) as InodeId) : undefined);
     const name = recordOpName(op);
     if (this.#operations === undefined ? op === RECORD_OP.LOCK : !this.#operations.has(name)) return undefined;
     const ino = inodeOf(record);
     const same = { lsn, time, op: name, ino, actor };
     if (ino === 0) return this.#describeOther(record, same);
-    const rows = rowsOf(record, ino);
+    const rows = { ...statesOf(record, ino), names };
     const happened = this.#happened(rows, ino, lsn);
     if (happened === undefined) return undefined;
     const { share, ...where } = happened;
@@ -100,7 +98,7 @@ export class ChangeDescriber {
     const scope = this.#scope;
     const own = names.filter((each) => each.ino === ino);
     const others = this.#others(names, ino, lsn);
-    if (own.length === 0) return this.#unmoved(ino, lsn, others);
+    if (own.length === 0) return this.#unmoved(after, { ino, lsn, others });
     const lost = own.find(({ change }) => change === "lost");
     const gained = own.find(({ change }) => change === "gained");
     const from = this.#place(lost, lsn);
@@ -122,9 +120,12 @@ export class ChangeDescriber {
   }
 
   /** A record that changed no name of its inode is about all of them. */
-  #unmoved(ino: InodeId, lsn: Lsn, others: readonly OtherName[]): Happened | undefined {
+  #unmoved(
+    after: InodeRow | undefined,
+    { ino, lsn, others }: { readonly ino: InodeId; readonly lsn: Lsn; readonly others: readonly OtherName[] },
+  ): Happened | undefined {
     const scope = this.#scope;
-    const places = this.#placesOf(ino, lsn).filter(({ path }) => scope.wants(path));
+    const places = this.#placesOf(ino, after, lsn).filter(({ path }) => scope.wants(path));
     // The same record reads the same whenever it is read: rows of names come in an order that later changes alter.
     if (places.length > 1) places.sort((left, right) => Buffer.compare(left.path, right.path));
     const [first] = places;
@@ -132,14 +133,23 @@ export class ChangeDescriber {
     return { share: first?.share, paths: places.map(({ path }) => path), others };
   }
 
-  #placesOf(ino: InodeId, at: Lsn): ScopedPlace[] {
-    if (ino === this.#scope.root || this.#core.findInodeAt(ino, at)?.parent === ino) {
+  #placesOf(ino: InodeId, after: InodeRow | undefined, at: Lsn): ScopedPlace[] {
+    const row = after ?? this.#core.findInodeAt(ino, at);
+    if (row === undefined || row.nlink === 0) return [];
+    if (ino === this.#scope.root || row.parent === ino) {
       const place = this.#scope.directory(ino, at);
       return place === undefined ? [] : [place];
     }
-    return this.#names
-      .at(ino, at, CHANGE_PATHS_MAX)
-      .flatMap(({ parent, name }) => this.#scope.name(parent, name, at) ?? []);
+    const places: ScopedPlace[] = [];
+    let bytes = 0;
+    for (const { parent, name } of this.#names.at(ino, at, isDirectory(row.mode) ? 1 : row.nlink)) {
+      const place = this.#scope.name(parent, name, at);
+      if (place === undefined) continue;
+      bytes += place.path.length;
+      if (places.length > 0 && bytes > PATH_BYTES_MAX) break;
+      places.push(place);
+    }
+    return places;
   }
 
   #others(names: readonly NameChange[], ino: InodeId, lsn: Lsn): readonly OtherName[] {
@@ -156,7 +166,7 @@ export class ChangeDescriber {
   #place(name: NameChange | undefined, lsn: Lsn): ScopedPlace | undefined {
     if (name === undefined) return undefined;
     const at = (name.change === "lost" ? lsn - 1 : lsn) as Lsn;
-    return this.#scope.name(name.parent, Buffer.from(name.name), at);
+    return this.#scope.name(name.parent, name.name, at);
   }
 }
 
@@ -164,35 +174,38 @@ function pathsOf(place: ScopedPlace | undefined): readonly Buffer[] {
   return place === undefined ? NONE : [place.path];
 }
 
-/** What a record's rows say of its inode, and of names. */
-function rowsOf({ lsn, rows }: JournalRecord, ino: InodeId): RowsOfRecord {
-  let before: InodeRow | undefined;
-  let after: InodeRow | undefined;
-  const names: NameChange[] = [];
+/** Operations that make their inode, with its first name. */
+const MAKING: ReadonlySet<number> = new Set([RECORD_OP.CREATE, RECORD_OP.MKNOD, RECORD_OP.MKDIR, RECORD_OP.SYMLINK]);
+
+/** What a record's rows say of names, in order. */
+function nameChangesOf({ lsn, rows }: JournalRecord): readonly NameChange[] {
+  let names: NameChange[] | undefined;
   for (const { key, value } of rows) {
     if (value === null) continue;
-    switch (key[0]) {
-      case TABLE.INODE:
-        if (readU40Be(key, 1) === ino) after = decodeInode(ino, value);
-        break;
-      case TABLE.INODE_PAST:
-        if (readU40Be(key, 1) === ino && readU64Be(key, 6) === lsn) before = decodeInode(ino, value);
-        break;
-      case TABLE.PARENT:
-        names.push({ ...nameOf(key, 6), change: "gained" });
-        break;
-      case TABLE.PARENT_PAST:
-        if (readU64Be(key, 6) === lsn) names.push({ ...nameOf(key, 14), change: "lost" });
-        break;
-    }
+    if (key[0] === TABLE.PARENT) (names ??= []).push({ ...nameOf(key, 6), change: "gained" });
+    else if (key[0] === TABLE.PARENT_PAST && readU64Be(key, 6) === lsn)
+      (names ??= []).push({ ...nameOf(key, 14), change: "lost" });
   }
-  return { before, after, names };
+  return names ?? NONE;
+}
+
+/** What a record's rows say of its inode. */
+function statesOf({ lsn, rows }: JournalRecord, ino: InodeId): Omit<RowsOfRecord, "names"> {
+  let before: InodeRow | undefined;
+  let after: InodeRow | undefined;
+  for (const { key, value } of rows) {
+    if (value === null) continue;
+    if (key[0] === TABLE.INODE && readU40Be(key, 1) === ino) after = decodeInode(ino, value);
+    else if (key[0] === TABLE.INODE_PAST && readU40Be(key, 1) === ino && readU64Be(key, 6) === lsn)
+      before = decodeInode(ino, value);
+  }
+  return { before, after };
 }
 
 /** Inode, parent and name in the key of a parents row, whose parent is at `offset`. */
 function nameOf(key: Buffer, offset: number): Omit<NameChange, "change"> {
   const ino = readU40Be(key, 1) as InodeId;
-  return { ino, parent: readU40Be(key, offset) as InodeId, name: key.subarray(offset + 5) };
+  return { ino, parent: readU40Be(key, offset) as InodeId, name: Buffer.from(key.subarray(offset + 5)) };
 }
 
 function stateOf({

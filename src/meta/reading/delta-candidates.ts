@@ -14,9 +14,6 @@ import { lookupPath, rowsFrom } from "./paths.ts";
 import { TouchedChunks } from "./touched-chunks.ts";
 import type { Work } from "./work.ts";
 
-/** Inodes that may differ: 8 bytes each, twice while the set grows. */
-const CANDIDATES_MAX = 8_000_000;
-
 /** Rows of a table read at a time, between two looks at the clock. */
 const TABLE_ROWS = 512;
 
@@ -37,10 +34,10 @@ export class DeltaCandidates {
   readonly touched: TouchedChunks;
   readonly #core: EngineCore;
   readonly #span: DeltaSpan;
-  readonly #inodes = new InodeSet(CANDIDATES_MAX);
+  readonly #inodes = new InodeSet();
   /** Directories that may have got another name. */
-  readonly #moved = new InodeSet(CANDIDATES_MAX);
-  readonly #walked = new Set<InodeId>();
+  readonly #moved = new InodeSet();
+  readonly #walked = new InodeSet();
 
   constructor(core: EngineCore, span: DeltaSpan) {
     this.#core = core;
@@ -61,8 +58,8 @@ export class DeltaCandidates {
   }
 
   /** The inodes, ascending. */
-  inodes(): Float64Array {
-    return this.#inodes.sorted();
+  inodes(): Generator<InodeId> {
+    return this.#inodes.values();
   }
 
   /** Answers false when records went while they were read. */
@@ -116,9 +113,8 @@ export class DeltaCandidates {
   async #addMovedTrees(): Promise<void> {
     await this.#addScopeTrees();
     const { from, to, work, byPath } = this.#span;
-    for (const number of this.#moved.sorted()) {
+    for (const ino of this.#moved.values()) {
       if (work.due) await work.pause();
-      const ino = number as InodeId;
       const before = this.#directory(ino, from);
       const after = this.#directory(ino, to);
       // What is in a new directory, or was in one that ended, had its name given or taken by a record: it is known.
@@ -155,20 +151,21 @@ export class DeltaCandidates {
   /** Everything below a directory as of `at`. What was or came below one that was walked already at another moment changed its name, and is known. */
   async #addTree(root: InodeRow, at: Lsn): Promise<void> {
     this.#inodes.add(root.ino);
-    const pending: InodeRow[] = [];
-    const open = (row: InodeRow): void => {
-      if (!isDirectory(row.mode) || this.#walked.has(row.ino)) return;
-      this.#walked.add(row.ino);
-      pending.push(row);
+    // Numbers only: a tree may be wide.
+    const pending: InodeId[] = [];
+    const open = (ino: InodeId): void => {
+      if (this.#walked.has(ino)) return;
+      this.#walked.add(ino);
+      pending.push(ino);
     };
-    open(root);
-    for (let directory = pending.pop(); directory !== undefined; directory = pending.pop()) {
+    if (isDirectory(root.mode)) open(root.ino);
+    for (let next = pending.pop(); next !== undefined; next = pending.pop()) {
+      const directory = this.#core.findInodeAt(next, at);
+      if (directory === undefined) continue;
       for await (const batch of directoryNames(this.#core, directory, at, this.#span.work)) {
         for (const { ino, type } of batch) {
           this.#inodes.add(ino);
-          if (type !== DIRECTORY_TYPE) continue;
-          const row = this.#core.findInodeAt(ino, at);
-          if (row !== undefined) open(row);
+          if (type === DIRECTORY_TYPE) open(ino);
         }
       }
     }

@@ -45,13 +45,12 @@ export class DeltaNames {
     }
     if (row.nlink === 0) return [];
     const names: NameAt[] = [];
-    const all = namesAt(this.#core, row.ino, at, NAMES_MAX + 1);
-    if (all.length > NAMES_MAX) {
-      throw new TidemarkError(
-        "FAILED_PRECONDITION",
-        `inode ${row.ino} has more than ${NAMES_MAX} names: too many for a delta`,
-      );
+    // The row tells how many names there are: with the last one the search ends.
+    const count = isDirectory(row.mode) ? 1 : row.nlink;
+    if (count > NAMES_MAX) {
+      throw new TidemarkError("FAILED_PRECONDITION", `inode ${row.ino} has ${count} names: too many for a delta`);
     }
+    const all = namesAt(this.#core, row.ino, at, count);
     for (const { parent, name } of all) {
       const place = scope.name(parent, name, at);
       if (place !== undefined && scope.wants(place.path)) names.push({ parent, name, path: place.path });

@@ -24,6 +24,7 @@ let apps: TestApps;
 let app: TestApp;
 let root: InodeId;
 let changes: Changes;
+let restless: Changes;
 let random: Random;
 let tree: RandomTree;
 
@@ -34,6 +35,18 @@ async function open(seed: number, segmentBytesMax = 65_536): Promise<void> {
   root = app.share("files").root;
   tree = new RandomTree(app, random, [root, app.share("second").root]);
   changes = new Changes({ ...apps.parts, timers: new ManualTimers() });
+  restless = restlessChanges();
+}
+
+/** Changes that pause wherever they may, and somebody changes the tree then. */
+function restlessChanges(): Changes {
+  let nowMs = 0;
+  const clock = { now: () => apps.clock.now(), monotonicMs: () => (nowMs += 100) };
+  const next = async (): Promise<void> => {
+    await new Promise((resolve) => setImmediate(resolve));
+    if (random.oneIn(3)) tree.change(1);
+  };
+  return new Changes({ ...apps.parts, clock, turns: { next }, timers: new ManualTimers() });
 }
 
 beforeEach(() => {
@@ -59,7 +72,7 @@ async function check({ from, to }: { from: Lsn; to: Lsn }, within?: InodeId): Pr
   };
   const copy = await readAt(from);
   let foundIn: "journal" | "rows" | undefined;
-  const pages = changes.shareDelta({
+  const pages = (random.oneIn(3) ? restless : changes).shareDelta({
     path: app.path("files"),
     from: { kind: "lsn", lsn: from },
     to: { kind: "lsn", lsn: to },

@@ -50,14 +50,22 @@ export class ShareDelta {
 
   /** The entries, by inode number. */
   async *entries(): AsyncGenerator<DeltaEntry> {
+    let batch: InodeId[] = [];
+    for (const ino of this.#candidates.inodes()) {
+      if (batch.push(ino) < BATCH_INODES) continue;
+      yield* this.#compareAll(batch);
+      batch = [];
+    }
+    yield* this.#compareAll(batch);
+  }
+
+  async *#compareAll(inodes: readonly InodeId[]): AsyncGenerator<DeltaEntry> {
     const { work, from, to } = this.#span;
-    const inodes = this.#candidates.inodes();
-    for (let start = 0; start < inodes.length; start += BATCH_INODES) {
+    const before = inodesAt(this.#core, inodes, from);
+    const after = inodesAt(this.#core, inodes, to);
+    for (const ino of inodes) {
       if (work.due) await work.pause();
-      const batch = [...inodes.subarray(start, start + BATCH_INODES)] as InodeId[];
-      const before = inodesAt(this.#core, batch, from);
-      const after = inodesAt(this.#core, batch, to);
-      for (const ino of batch) yield* this.#compare({ ino, before: before.get(ino), after: after.get(ino) });
+      yield* this.#compare({ ino, before: before.get(ino), after: after.get(ino) });
     }
   }
 

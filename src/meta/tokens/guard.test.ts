@@ -129,6 +129,13 @@ describe("outside of the subtree", () => {
 });
 
 describe("a guard", () => {
+  test("refuses everything once it is closed: nobody would tell it of a revocation any more", async () => {
+    const guard = await inside();
+    await guard.close();
+    await guard.close();
+    expect(await outcome(guard, { op: "getattr", ino: inoOf("in"), at: LIVE })).toBe("EACCES");
+  });
+
   test("takes requests of its own mount only", async () => {
     const guard = await inside();
     const getattr = { op: "getattr", ino: inoOf("in"), at: LIVE } as const;

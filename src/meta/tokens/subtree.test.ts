@@ -80,6 +80,26 @@ describe("a subtree", () => {
     expect(tree.has(file, LIVE)).toBe(true);
   });
 
+  test("is known once for all sessions that have it, as long as one of them has", () => {
+    const { app, root } = fixture;
+    for (const folder of ["in", "out"]) app.mkdir(root, folder);
+    app.put(root, "in/f", "1");
+    const { ino } = app.at(root, "in/f");
+    const options = { root: app.at(root, "in").ino, mount: MOUNT };
+    const [first, second] = [new Subtree(app.app.core, options), new Subtree(app.app.core, options)];
+    expect(first.has(ino, LIVE)).toBe(true);
+    first.close();
+    first.close();
+    app.rename(root, "in/f", "out/f");
+    expect(second.has(ino, LIVE)).toBe(false);
+    second.close();
+    expect(app.app.core.placeListeners.size).toBe(0);
+    app.rename(root, "out/f", "in/f");
+    const third = new Subtree(app.app.core, options);
+    expect(third.has(ino, LIVE)).toBe(true);
+    third.close();
+  });
+
   test("stays the directory that it is when that is moved", () => {
     const { app, root } = fixture;
     for (const folder of ["in", "out"]) app.mkdir(root, folder);

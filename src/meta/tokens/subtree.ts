@@ -1,20 +1,13 @@
 import { ByteReader } from "../../base/bytes.ts";
 import { type InodeId, LIVE, type Lsn, type MountId } from "../../domain/ids.ts";
 import { isDirectory } from "../../domain/inode.ts";
-import type { EngineCore, PlaceListener } from "../core.ts";
-import { GenerationCache } from "../generation-cache.ts";
+import type { EngineCore } from "../core.ts";
 import { decodeOrphan } from "../holders.ts";
 import * as keys from "../keys.ts";
 import { DEPTH_MAX, namesAt } from "../reading/paths.ts";
 import { restoreRows } from "../restore/restore-rows.ts";
 import { decodeSince, type InodeRow } from "../rows.ts";
-
-/** Inodes known to be in the subtree now, in each of two generations: 2 MB of one session. */
-const INODES_CACHED = 20_000;
-
-/** Past moments that are remembered at a time, and inodes of each: somebody looks at few moments at once. */
-const MOMENTS_CACHED = 8;
-const PAST_INODES_CACHED = 4_096;
+import { InsideCache } from "./inside-cache.ts";
 
 /** Directories that one file's names are looked at in. A file in more of them is not found by its number alone; by a name it still is. */
 const PARENTS_MAX = 1_024;
@@ -29,19 +22,19 @@ const LIMBO_DEPTH_MAX = 4;
  * What is below one directory, for one session: by the numbers of inodes, never by paths.
  *
  * Invariants
- * S1  Nothing is remembered as inside that is not: what loses a name, or may be below a directory that got another parent, is forgotten in the commit that does it.
+ * S1  See InsideCache.
  * S2  What can't be decided (too deep, too many names, its rows are gone) is outside.
  * S3  An inode without a name is inside when this mount may hold it and its last name was inside; that is decided in the commit that ended that name.
  */
-export class Subtree implements PlaceListener {
+export class Subtree {
   readonly root: InodeId;
   readonly #core: EngineCore;
   readonly #mount: MountId;
-  readonly #inside = new GenerationCache<number, true>(INODES_CACHED);
-  readonly #past = new Map<Lsn, GenerationCache<number, true>>();
+  readonly #inside: InsideCache;
   readonly #orphans = new Set<InodeId>();
   #orphansSweptAt = ORPHANS_SWEPT_AT;
   readonly #unwatch: () => void;
+  #closed = false;
 
   /** `before`: what watched for the same session until now. */
   constructor(
@@ -52,42 +45,41 @@ export class Subtree implements PlaceListener {
     this.#core = core;
     this.root = root;
     this.#mount = mount;
+    this.#inside = InsideCache.of(core, root);
     // The session, or mount, may go on after a break, or a restart of the service. What was decided then is not decided again: the rows may be gone.
     const known = before?.root === root ? before.#orphans : undefined;
     for (const ino of core.holders.orphansOf(mount)) {
       if (known?.has(ino) === true) this.#orphans.add(ino);
-      else this.orphaned(ino, [mount]);
+      else this.#orphaned(ino, [mount]);
     }
-    this.#unwatch = core.watchPlaces(this);
+    this.#unwatch = core.watchPlaces({
+      directoryMoved: () => {},
+      nameEnded: () => {},
+      orphaned: (ino, mounts) => this.#orphaned(ino, mounts),
+    });
   }
 
   /** Nobody asks any more. */
   close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
     this.#unwatch();
+    this.#inside.release();
   }
 
   /** Whether the inode is the root or below it, by any of its names, as of `at`. One that is not there is outside. */
   has(ino: InodeId, at: Lsn): boolean {
     if (ino === this.root) return true;
-    if (at !== LIVE) return this.#pastOf(at).get(ino) === true || this.#search(ino, at, undefined, LIMBO_DEPTH_MAX);
-    return this.#inside.get(ino) === true || this.#searchNow(ino);
+    if (this.#inside.has(ino, at)) return true;
+    return at === LIVE ? this.#searchNow(ino) : this.#search(ino, at, undefined, LIMBO_DEPTH_MAX);
   }
 
   /** The inode was just found by a name in a directory that is inside, as of `at`. */
   found(ino: InodeId, at: Lsn): void {
-    if (at === LIVE) this.#inside.set(ino, true);
-    else this.#pastOf(at).set(ino, true);
+    this.#inside.add(ino, at);
   }
 
-  directoryMoved(): void {
-    this.#inside.clear();
-  }
-
-  nameEnded(ino: InodeId): void {
-    this.#inside.delete(ino);
-  }
-
-  orphaned(ino: InodeId, mounts: readonly MountId[]): void {
+  #orphaned(ino: InodeId, mounts: readonly MountId[]): void {
     if (mounts.includes(this.#mount) && this.#wasInside(ino)) this.#orphans.add(ino);
     else this.#orphans.delete(ino);
     if (this.#orphans.size < this.#orphansSweptAt) return;
@@ -105,24 +97,22 @@ export class Subtree implements PlaceListener {
   #search(ino: InodeId, at: Lsn, row = this.#core.findInodeAt(ino, at), limboDepth = 0): boolean {
     // A directory that was removed still says where it was. One that is in limbo may be closed for new names already.
     if (row === undefined || (row.nlink === 0 && at !== LIVE)) return false;
-    const known = at === LIVE ? this.#inside : this.#pastOf(at);
     const inside = isDirectory(row.mode) ? this.#directory(row, at, limboDepth) : this.#file(ino, at, limboDepth);
-    if (inside) known.set(ino, true);
+    if (inside) this.#inside.add(ino, at);
     return inside;
   }
 
   /** Upwards from a directory. What was passed on the way is remembered with it. */
   #directory(row: InodeRow, at: Lsn, limboDepth: number): boolean {
-    const known = at === LIVE ? this.#inside : this.#pastOf(at);
     const passed: InodeId[] = [];
     let inode = row;
     for (let depth = 0; depth < DEPTH_MAX; depth++) {
-      if (inode.ino === this.root || known.get(inode.ino) === true) return remember(known, passed);
+      if (inode.ino === this.root || this.#inside.has(inode.ino, at)) return this.#passed(passed, at);
       passed.push(inode.ino);
       const parent = inode.parent === 0 ? undefined : this.#core.findInodeAt(inode.parent, at);
       if (parent === undefined || parent.ino === inode.ino) return false;
       if (isLimbo(this.#core, parent)) {
-        return this.#beforeLimbo(inode.ino, parent.ino, at, limboDepth) && remember(known, passed);
+        return this.#beforeLimbo(inode.ino, parent.ino, at, limboDepth) && this.#passed(passed, at);
       }
       inode = parent;
     }
@@ -196,14 +186,9 @@ export class Subtree implements PlaceListener {
     });
   }
 
-  #pastOf(at: Lsn): GenerationCache<number, true> {
-    let known = this.#past.get(at);
-    if (known !== undefined) return known;
-    known = new GenerationCache<number, true>(PAST_INODES_CACHED);
-    const oldest = this.#past.keys().next();
-    if (this.#past.size >= MOMENTS_CACHED && oldest.done === false) this.#past.delete(oldest.value);
-    this.#past.set(at, known);
-    return known;
+  #passed(inodes: readonly InodeId[], at: Lsn): true {
+    for (const ino of inodes) this.#inside.add(ino, at);
+    return true;
   }
 }
 
@@ -225,9 +210,4 @@ function isLimbo(core: EngineCore, row: InodeRow): boolean {
     if (++looked === RESTORES_LOOKED_AT) break;
   }
   return false;
-}
-
-function remember(known: GenerationCache<number, true>, inodes: readonly InodeId[]): true {
-  for (const ino of inodes) known.set(ino, true);
-  return true;
 }

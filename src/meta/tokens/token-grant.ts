@@ -65,6 +65,11 @@ export class TokenGrant {
     return !CHANGING_OPS.some((op) => this.ops.has(op));
   }
 
+  /** Who checks modes and access lists: where everybody is one user of the share, a kernel that goes by the numbers it sees would refuse what that one may. */
+  get access(): "kernel" | "service" {
+    return this.identity.kind === "all" ? "service" : "kernel";
+  }
+
   /** Why it is not good any more, fit to be shown; undefined while it is. Asked with every request. */
   get ended(): string | undefined {
     if (this.#ended !== undefined) return this.#ended;
@@ -91,9 +96,10 @@ export class TokenGrant {
     return () => this.#listeners.delete(listener);
   }
 
-  /** The session or mount is over. */
+  /** The session or mount is over: nothing is told of its end any more, so nothing is good under it any more either. */
   release(): void {
     this.#listeners.clear();
+    this.#ended ??= "its session is over";
     this.#parts.onRelease(this);
   }
 

@@ -1,5 +1,12 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { AppInfo, LocksOption, MountInfo, MountRequest, ShareInfo, SnapshotInfo } from "../../domain/admin-catalogue.ts";
+import type {
+  AppInfo,
+  LocksOption,
+  MountInfo,
+  MountRequest,
+  ShareInfo,
+  SnapshotInfo,
+} from "../../domain/admin-catalogue.ts";
 import type { MountId } from "../../domain/ids.ts";
 import * as pb from "../gen/tidemark/v1/catalogue_pb.ts";
 import {
@@ -86,7 +93,20 @@ export function toSnapshot(snapshot: SnapshotInfo): MessageInitShape<typeof pb.S
 }
 
 export function fromMount(message: pb.MountInfo | undefined): MountInfo {
-  const { id, share, app, target, at, readOnly, persist, state, message: words, node, tokenId, since } = need(message, "mount");
+  const {
+    id,
+    share,
+    app,
+    target,
+    at,
+    readOnly,
+    persist,
+    state,
+    message: words,
+    node,
+    tokenId,
+    since,
+  } = need(message, "mount");
   const locks: LocksOption = message?.sharedLocks === true ? "shared" : "kernel";
   return defined({
     id: id as MountId,

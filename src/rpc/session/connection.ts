@@ -157,6 +157,7 @@ function grantOf(welcome: Welcome): SessionGrant {
     views: VIEWS.from(welcome.views),
     locks: welcome.locksShared ? "shared" : "kernel",
     leaseMs: welcome.leaseMs,
+    ...(welcome.checksAccess ? { checksAccess: true } : {}),
     resumed: welcome.resumed,
     viewSlots: welcome.viewSlots.map(({ slot, lsn }) => ({ slot, lsn: fromLsn(lsn, "lsn") })),
   };

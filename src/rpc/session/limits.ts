@@ -10,9 +10,6 @@ export const CALLS_MAX = 4096;
 /** Largest message either way: a write or read of 1 MiB and its fields; a listing of 1 MiB of names with their attributes. Foreign messages above it are refused unread. */
 export const SESSION_MESSAGE_BYTES_MAX = 8 * 1024 * 1024;
 
-/** Flow control of HTTP/2: so much may be on the way before the other end has read it. 64 KiB, the default, would be a quarter of one write. */
-export const WINDOW_BYTES = 4 * 1024 * 1024;
-
 /** Answers waiting to be taken by a slow reader: above this its calls are not read any more until it has caught up. */
 export const UNREAD_BYTES_MAX = 16 * 1024 * 1024;
 

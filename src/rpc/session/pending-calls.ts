@@ -81,7 +81,7 @@ export class PendingCalls {
     for (const call of this.#calls.values()) {
       const sent = call.sentMs !== Number.POSITIVE_INFINITY;
       this.#sendCall({ ...call, again: call.again || sent }, send);
-      call.sentMs = this.#clock.monotonicMs();
+      if (call.sentMs !== GIVEN_UP) call.sentMs = this.#clock.monotonicMs();
     }
   }
 
@@ -144,6 +144,9 @@ export class PendingCalls {
     const { number, unique, again, uid, gid, pid, request } = call;
     const value = { number: wide(number), received: wide(this.#received), unique: wide(unique), again, uid, gid, pid };
     send({ message: { case: "call", value: { ...value, request } } });
+    // Before anything else is asked: the lock must not be had after its caller has unlocked, or closed the file.
+    if (call.sentMs === GIVEN_UP && request?.case === "setlk")
+      send({ message: { case: "cancel", value: { number: wide(number) } } });
   }
 }
 

@@ -16,9 +16,9 @@ import { fromAppRef, fromMoment, fromShareRef } from "../codec/common.ts";
 import { defined, safeNumber, wide } from "../codec/values.ts";
 import { asTidemarkError, toStatus } from "../errors.ts";
 import { type Hello, ViewsAllowed } from "../gen/tidemark/v1/session_pb.ts";
+import { widenReceiveWindows } from "../receive-window.ts";
 import { CALLS_MAX, HELLO_TIMEOUT_MS, UNREAD_BYTES_MAX, VERSION_MAX, VERSION_MIN } from "./limits.ts";
 import { LiveSession, type Outlet } from "./live-session.ts";
-import { widenReceiveWindows } from "./receive-window.ts";
 import { SESSION_METHOD, type SessionRequestMessage, type SessionResponseShape } from "./session-streams.ts";
 
 export type SessionServerParts = {
@@ -288,6 +288,7 @@ function toWelcome(grant: SessionGrant, version: number, resumed: boolean) {
     views: VIEWS_ALLOWED[grant.views],
     locksShared: grant.locks === "shared",
     leaseMs: grant.leaseMs,
+    checksAccess: grant.checksAccess ?? false,
     resumed,
     viewSlots: grant.viewSlots.map(({ slot, lsn }) => ({ slot, lsn: wide(lsn) })),
     callsMax: CALLS_MAX,

@@ -4,6 +4,7 @@ import { type ChannelCredentials, type ChannelOptions, Client, credentials, type
 import type { Timestamp } from "../../base/clock.ts";
 import { TidemarkError } from "../../domain/errors.ts";
 import { MESSAGE_BYTES_MAX } from "../grpc-service.ts";
+import { WINDOW_BYTES } from "../receive-window.ts";
 import { formatNetworkAddress, isLoopback, parseNetworkAddress } from "./network-address.ts";
 import { networkFailure } from "./network-failure.ts";
 import { NodeFolder } from "./node-folder.ts";
@@ -12,9 +13,6 @@ import { readTlsFiles, type TlsFiles, type TlsMaterial } from "./tls-files.ts";
 /** A half-open connection is noticed within both together. */
 const KEEPALIVE_MS = 10_000;
 const KEEPALIVE_TIMEOUT_MS = 10_000;
-
-/** What may be under way to us on one connection, unread (HTTP/2 begins with 64 KiB, which is 16 MB/s where a round trip takes 4 ms). */
-const WINDOW_BYTES = 4 * 1024 * 1024;
 
 /** How soon a connection that was lost is tried again, growing; a service that restarts is back within a second. */
 const BACKOFF_MS_MIN = 100;

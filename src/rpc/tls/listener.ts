@@ -4,7 +4,7 @@ import { createServer as createTlsServer, type TLSSocket, type Server as TlsServ
 import { TidemarkError } from "../../domain/errors.ts";
 import type { RefusalLog } from "../refusal-log.ts";
 import { ConnectionCount, type ConnectionLimits } from "./connection-count.ts";
-import { formatNetworkAddress, isLoopback, type NetworkAddress } from "./network-address.ts";
+import { formatNetworkAddress, isLoopback, type NetworkAddress, unmapped } from "./network-address.ts";
 import type { TlsMaterial } from "./tls-files.ts";
 
 export type ListenerOptions<S> = {
@@ -135,9 +135,6 @@ function boundAddress(server: Server, { host }: NetworkAddress): NetworkAddress 
   return { host, port: typeof bound === "object" && bound !== null ? bound.port : 0 };
 }
 
-/** How an IPv4 address looks to a socket that listens for both (RFC 4291, 2.5.5.2). */
-const MAPPED = /^::ffff:(?=\d+\.)/;
-
 /** The other end of a socket, for people. */
 export function remoteOf(socket: Socket): string {
   // A TLS socket that has failed has let go of its TCP socket, which still knows (it was asked when it came). Node has no public way there; without it the line says "unknown".
@@ -146,7 +143,7 @@ export function remoteOf(socket: Socket): string {
       ? socket._parent
       : socket;
   if (remoteAddress === undefined) return "unknown";
-  return formatNetworkAddress({ host: remoteAddress.replace(MAPPED, ""), port: remotePort ?? 0 });
+  return formatNetworkAddress({ host: unmapped(remoteAddress), port: remotePort ?? 0 });
 }
 
 /** OpenSSL's reasons, as people understand them. */

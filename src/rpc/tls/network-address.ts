@@ -39,6 +39,11 @@ export function formatNetworkAddress({ host, port }: NetworkAddress): string {
   return isIP(host) === 6 ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
+/** An IPv4 address as it is, not as it looks to a socket that listens for both (RFC 4291, 2.5.5.2); others unchanged. */
+export function unmapped(address: string): string {
+  return address.replace(/^::ffff:(?=\d+\.)/, "");
+}
+
 /** Whether nobody outside of this machine can reach it. A name is only believed when it is "localhost". */
 export function isLoopback(host: string): boolean {
   const family = isIP(host);

@@ -877,8 +877,8 @@ export const NameNowSchema: GenEnum<NameNow> = /*@__PURE__*/
  * 2. Read everything as of it: ReadingService.ExportTree, or any tool on a view of it.
  * 3. Go on with Changes or ShareDelta from that LSN. What happened during 2 is in it, nothing twice, nothing missed.
  *
- * On the admin socket no token is asked for. Network callers send one in the metadata `authorization: Bearer TOKEN`, with the operation `history`; a token for a subtree sees what was below it at the
- * time, with paths relative to it, and nothing else.
+ * On the admin socket no token is asked for. Network callers send one in the metadata `authorization: Bearer TOKEN`, with the operation `history`, and name its share; a token for a subtree sees what was
+ * below it at the time, with paths relative to it, and nothing else. PERMISSION_DENIED without one, and in the middle of a stream when it expires or is revoked. UNAVAILABLE when too many such calls run.
  *
  * Errors as in ReadingService, besides those said here.
  *
@@ -890,6 +890,9 @@ export const ChangesService: GenService<{
    *
    * To go on later, give the last cursor (lsn and time) that was processed, and name the app by its id: the name may belong to another app by then. No record comes twice, and none is left out, whatever
    * process died in between.
+   *
+   * A reader that keeps files by inode may hear of one for the first time with content and all: with the LINK of a file that was made without a name (O_TMPFILE), with a RESTORE_ENTRY, and
+   * with what enters the path that is wanted. `attributes` then has its size; its content is read as of that LSN.
    *
    * OUT_OF_HISTORY: records after `from` are gone, because history was dropped. It may come at any time, to a reader that is slower than that. The detail `from` is the oldest LSN that can be
    * gone on from, `lsn` the last one. Begin again as said above.

@@ -1,6 +1,8 @@
 import { subscribe } from "node:diagnostics_channel";
 import type { ServerHttp2Session, ServerHttp2Stream } from "node:http2";
-import { WINDOW_BYTES } from "./limits.ts";
+
+/** Flow control of HTTP/2: so much may be on the way before the other end has read it. 64 KiB, the default, is a sixteenth of one write, and 16 MB/s where a round trip takes 4 ms. */
+export const WINDOW_BYTES = 4 * 1024 * 1024;
 
 const widened = new WeakSet<ServerHttp2Session>();
 let watching = false;

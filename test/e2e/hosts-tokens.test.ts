@@ -1,0 +1,107 @@
+import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, readSync, writeFileSync, writeSync } from "node:fs";
+import path from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type Host, Hosts } from "./hosts.ts";
+import { skipWithout } from "./requirements.ts";
+import { shell } from "./run.ts";
+
+/** What a read, write or listing fails with; "fine" when it does not. */
+function errorOf(act: () => unknown): string {
+  try {
+    act();
+    return "fine";
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code ?? String(error);
+  }
+}
+
+/** Waits for what happens within seconds, by itself. */
+async function eventually(condition: () => boolean): Promise<void> {
+  const endMs = performance.now() + 60_000;
+  while (!condition()) {
+    if (performance.now() > endMs) throw new Error("waited in vain");
+    await delay(50);
+  }
+}
+
+describe.skipIf(skipWithout("ip", "nsenter", "setpriv"))("a node under a token", { timeout: 180_000 }, () => {
+  let hosts: Hosts;
+  let service: Host;
+  let node: Host;
+  /** The whole share, at the service. */
+  let local: string;
+
+  beforeAll(async () => {
+    hosts = await Hosts.make(3);
+    [service, node] = [hosts.host(0), hosts.host(1)];
+    await service.serve();
+    await service.cli("app", "create", "shop");
+    await service.cli("share", "create", "shop/files");
+    local = path.join(service.folder, "mnt");
+    mkdirSync(local);
+    await service.cli("mount", "shop/files", local);
+    await shell(
+      `cd ${local} && mkdir -p public private && echo open > public/f && echo secret > private/s && chmod 600 private/s && chmod 777 public`,
+    );
+    await node.join(service, "one");
+    await hosts.host(2).join(service, "two");
+  }, 180_000);
+
+  afterAll(async () => {
+    await service?.cli("umount", local).catch(() => {});
+    await hosts?.close();
+  });
+
+  test("has the directory of its token and nothing else", async () => {
+    const token = await node.token(service, "shop/files", "list,read", "--path", "public");
+    const mount = await node.mount(service, "shop/files", token);
+    expect(readdirSync(mount)).toEqual(["f"]);
+    expect(readFileSync(path.join(mount, "f"), "utf8")).toBe("open\n");
+    expect(errorOf(() => writeFileSync(path.join(mount, "f"), "x"))).toBe("EROFS");
+    writeFileSync(path.join(local, "public/g"), "more");
+    expect(readFileSync(path.join(mount, "g"), "utf8")).toBe("more");
+    await node.umount(mount);
+  });
+
+  test("loses everything when the token is revoked, open files included", async () => {
+    const token = await node.token(service, "shop/files", "list,read,write", "--path", "public");
+    const mount = await node.mount(service, "shop/files", token);
+    const open = openSync(path.join(mount, "f"), "r+");
+    try {
+      readSync(open, Buffer.alloc(9), 0, 9, 0);
+      await service.cli("token", "revoke", "--app", "shop");
+      await eventually(() => errorOf(() => writeSync(open, "x", 0)) !== "fine");
+      await eventually(() => errorOf(() => readSync(open, Buffer.alloc(9), 0, 9, 0)) !== "fine");
+      await eventually(() => errorOf(() => readdirSync(mount)) !== "fine");
+    } finally {
+      closeSync(open);
+    }
+    expect(readFileSync(path.join(local, "public/f"), "utf8")).toMatch(/^open/);
+    await node.umount(mount);
+  });
+
+  test("is one user of the share, whoever its own users are", async () => {
+    const token = await node.token(service, "shop/files", "list,read,create,write", "--map-to", "61001:61002");
+    const mount = await node.mount(service, "shop/files", token);
+    const other = "setpriv --reuid 61005 --regid 61005 --clear-groups";
+    await shell(
+      `chmod 711 ${node.folder} && ${other} sh -c 'cd ${mount}/public && echo x > n && echo y >> n && cat n'`,
+    );
+    expect((await shell(`stat -c %u:%g ${local}/public/n`)).stdout).toBe("61001:61002\n");
+    expect(errorOf(() => readFileSync(path.join(mount, "private/s")))).toBe("EACCES");
+    await node.umount(mount);
+  });
+
+  test("can't use what is bound to another one, and not find out what there is", async () => {
+    const token = await node.token(service, "shop/files", "list", "--node", "two");
+    await expect(node.mount(service, "shop/files", token)).rejects.toThrow(
+      /for the node "two" alone, and this is the node "one"/,
+    );
+    const plain = await node.token(service, "shop/files", "list");
+    for (const share of ["shop/absent", "absent/files"])
+      await expect(node.mount(service, share, plain)).rejects.toThrow(/refused: it is for another/);
+    const { stdout } = await service.cli("audit", "--refused");
+    expect(stdout).toMatch(/node one.*exchange/);
+  });
+});

@@ -9,10 +9,10 @@ export const TOKEN_OPS = {
   write: "change the content of files anywhere, also their size",
   delete: "remove names; with create also rename",
   setattr: "change mode, owner, times, extended attributes and access lists",
-  history: "look at the past: whatever else is allowed, at every moment that is kept",
+  history: "look at the past: whatever else is allowed, at every moment that is kept; and read the change feed",
   restore: "bring the past back",
   snapshot: "name moments",
-  export: "take whole trees away: export, change feed, deltas",
+  export: "take whole trees away as archives",
   admin: "manage the app: its shares, backup, retention, tokens of the same or fewer rights",
 } as const;
 

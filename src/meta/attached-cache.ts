@@ -38,7 +38,10 @@ export class AttachedCache {
   /** Ends the waiting for each piece of news under way. */
   readonly #releases = new Set<() => void>();
 
-  constructor(core: EngineCore, of: { readonly mountId: MountId; readonly root: InodeId; readonly holder: CacheHolder }) {
+  constructor(
+    core: EngineCore,
+    of: { readonly mountId: MountId; readonly root: InodeId; readonly holder: CacheHolder },
+  ) {
     this.#core = core;
     this.mountId = of.mountId;
     this.#root = of.root;

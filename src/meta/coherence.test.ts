@@ -133,7 +133,11 @@ test("a change is answered when every other cache that was told of it has acknow
   }
   const answer = coherent.execute(chmod(file.ino, 0o600), by(FIRST));
   expect(await isDone(answer)).toBe(false);
-  expect([first.news(), second.news(), third.news()]).toEqual([[], [`attributes ${file.ino}`], [`attributes ${file.ino}`]]);
+  expect([first.news(), second.news(), third.news()]).toEqual([
+    [],
+    [`attributes ${file.ino}`],
+    [`attributes ${file.ino}`],
+  ]);
   second.acknowledge();
   expect(await isDone(answer)).toBe(false);
   third.acknowledge();

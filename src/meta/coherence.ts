@@ -254,7 +254,9 @@ export class Coherence implements MetadataApi {
 
   /** Keeps C3: another mount may have changed the inode meanwhile, and the news of that may have come before this answer. */
   #refreshed(request: Request, reply: AnyReply, asker: AttachedCache | undefined): AnyReply {
-    const fresh = INODE_ANSWERS.has(request.op) ? (this.#engine.core.findInodeNow((reply as Inode).ino) ?? reply) : reply;
+    const fresh = INODE_ANSWERS.has(request.op)
+      ? (this.#engine.core.findInodeNow((reply as Inode).ino) ?? reply)
+      : reply;
     asker?.learn(request, fresh as ReplyMap[typeof request.op]);
     return fresh;
   }

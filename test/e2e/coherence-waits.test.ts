@@ -47,9 +47,12 @@ for number in range(300):
   os.pwrite(file, b"%06d" % number, at)
   if os.pread(file, 6, at) != b"%06d" % number: sys.exit("what was written on the same mount is not there")
   if number % 50 == 0: os.fsync(file)`;
-    const writers = [a, b, a, b].map((file, index) => run("python3", ["-c", script, file, String(4090 + 10 * index)], ENDS));
+    const writers = [a, b, a, b].map((file, index) =>
+      run("python3", ["-c", script, file, String(4090 + 10 * index)], ENDS),
+    );
     await Promise.all(writers);
-    for (const file of [a, b]) expect(readFileSync(file, "latin1").slice(4090, 4126)).toBe("000299....".repeat(4).slice(0, 36));
+    for (const file of [a, b])
+      expect(readFileSync(file, "latin1").slice(4090, 4126)).toBe("000299....".repeat(4).slice(0, 36));
   });
 
   test("renames of the same names back and forth through both mounts come to an end", async () => {
@@ -67,8 +70,11 @@ for _ in range(400):
     os.link(f"{source}/{name}", f"{target}/{other}") if chance.random() < 0.2 else os.rename(f"{source}/{name}", f"{target}/{other}")
   except (FileNotFoundError, FileExistsError): pass
   os.listdir(target)`;
-    await Promise.all([a, b, a, b].map((directory, index) => run("python3", ["-c", script, directory, `s${index}`], ENDS)));
-    const tree = async (directory: string) => (await shell(`cd ${directory} && find . -type f -printf '%p %i %n %s\\n' | sort`)).stdout;
+    await Promise.all(
+      [a, b, a, b].map((directory, index) => run("python3", ["-c", script, directory, `s${index}`], ENDS)),
+    );
+    const tree = async (directory: string) =>
+      (await shell(`cd ${directory} && find . -type f -printf '%p %i %n %s\\n' | sort`)).stdout;
     expect(await tree(b)).toBe(await tree(a));
   });
 

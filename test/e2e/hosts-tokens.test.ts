@@ -86,7 +86,7 @@ describe.skipIf(skipWithout("ip", "nsenter", "setpriv"))("a node under a token",
     const mount = await node.mount(service, "shop/files", token);
     const other = "setpriv --reuid 61005 --regid 61005 --clear-groups";
     await shell(
-      `chmod 711 ${node.folder} && ${other} sh -c 'cd ${mount}/public && echo x > n && echo y >> n && cat n'`,
+      `chmod 711 ${hosts.folder} ${node.folder} && ${other} sh -c 'cd ${mount}/public && echo x > n && echo y >> n && cat n'`,
     );
     expect((await shell(`stat -c %u:%g ${local}/public/n`)).stdout).toBe("61001:61002\n");
     expect(errorOf(() => readFileSync(path.join(mount, "private/s")))).toBe("EACCES");

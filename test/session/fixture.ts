@@ -6,14 +6,19 @@ import { Client, credentials, Server, ServerCredentials } from "@grpc/grpc-js";
 import { SystemClock } from "../../src/base/clock.ts";
 import { MemoryLog } from "../../src/base/log.ts";
 import { SystemTimers } from "../../src/base/timers.ts";
-import { FsError } from "../../src/domain/errors.ts";
+import { FsError, TidemarkError } from "../../src/domain/errors.ts";
 import type { InodeId, MountId } from "../../src/domain/ids.ts";
 import type { MetadataApi, Request, RequestContext } from "../../src/domain/metadata-api.ts";
 import type { CacheHolder, HostedSession, SessionHost, SessionId } from "../../src/domain/session-api.ts";
 import { SESSION_MESSAGE_BYTES_MAX } from "../../src/rpc/session/limits.ts";
 import { type Patience, SessionClient } from "../../src/rpc/session/session-client.ts";
 import { SessionServer } from "../../src/rpc/session/session-server.ts";
-import { SESSION_METHOD, type SessionStream, sessionStreams } from "../../src/rpc/session/session-streams.ts";
+import {
+  SESSION_METHOD,
+  type SessionStream,
+  type SessionStreams,
+  sessionStreams,
+} from "../../src/rpc/session/session-streams.ts";
 import { openRequest, testGrant } from "../contract/session-harness.ts";
 import { CutProxy } from "./cut-proxy.ts";
 
@@ -102,7 +107,7 @@ export class SessionFixture {
   ): Promise<SessionClient> {
     const { cache = { tell: () => {} }, patience = { kind: "hard" }, resume } = options;
     const client = await SessionClient.open({
-      streams: sessionStreams(() => this.#connection(), this.proxy.address),
+      streams: this.streams(),
       request: { ...openRequest(randomBytes(4).toString("hex")), ...(resume === undefined ? {} : { resume }) },
       cache,
       patience,
@@ -120,6 +125,11 @@ export class SessionFixture {
     const channel = new Client(this.proxy.address, credentials.createInsecure(), OPTIONS);
     this.#channels.push(channel);
     return channel;
+  }
+
+  /** Connections through the network that can be cut. */
+  streams(): SessionStreams {
+    return sessionStreams(() => this.#connection(), this.proxy.address);
   }
 
   #connection(): { client: Client; close(): void } {
@@ -170,6 +180,8 @@ export class SessionFixture {
         if (this.refusal !== undefined) throw this.refusal;
         this.tokens.push(request.token);
         const known = this.#hosted.get(request.resume ?? "");
+        if (known === undefined && request.resume !== undefined)
+          throw new TidemarkError("NOT_FOUND", "the session is over");
         return known ?? this.#host();
       },
     };

@@ -95,6 +95,17 @@ test("after the service was restarted a change is sent again, marked, so that th
   ]);
 });
 
+test("answers that only the former process has given are not missed by the next", async () => {
+  const client = await fixture.connect();
+  fixture.files.answer = (request) => (request.op === "setattr" ? new Promise(() => {}) : undefined);
+  const first = client.execute({ op: "setattr", ino: ROOT, set: { mode: 0 } }, CONTEXT);
+  for (let count = 0; count < 5; count++) await client.execute(write("x"), CONTEXT);
+  fixture.files.answer = undefined;
+  await fixture.restart();
+  await first.catch(() => {});
+  for (let count = 0; count < 5; count++) expect(await client.execute(write("y"), CONTEXT)).toBe(1);
+});
+
 test("what was asked while the service was away is carried out when it is back, once each", async () => {
   const client = await fixture.connect();
   fixture.proxy.shut();

@@ -65,6 +65,7 @@ export class GatewaySession implements MetadataApi {
   #replaced = false;
   #shown: SessionState;
   #stopChecking: () => void = () => {};
+  readonly #closing = new AbortController();
 
   private constructor(options: GatewaySessionOptions) {
     this.#options = options;
@@ -144,6 +145,7 @@ export class GatewaySession implements MetadataApi {
     const held = this.#held;
     this.#stopChecking();
     this.#hold({ kind: "closed" });
+    this.#closing.abort();
     return held;
   }
 
@@ -189,6 +191,7 @@ export class GatewaySession implements MetadataApi {
       timers,
       log,
       randomFraction,
+      signal: this.#closing.signal,
       ...(openTimeoutMs === undefined ? {} : { openTimeoutMs }),
     });
     if (this.#held.kind === "closed") return client.detach();

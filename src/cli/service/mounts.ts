@@ -129,7 +129,7 @@ export class Mounts implements MountApi {
     const grant = await this.#parts.tokens.grantFor(request, { app, share, at });
     const { target, persist, allowSuid, allowDevices } = request;
     const readOnly = request.readOnly || at !== undefined || grant?.readOnly === true;
-    const asksOpens = at === undefined && share.views === "users";
+    const asksOpens = at === undefined && (grant?.viewsOf(share.views) ?? share.views) === "users";
     const draft = { appId: app.id, shareId: share.id, target, readOnly, persist, allowSuid, allowDevices, asksOpens };
     const locks = request.locks === "shared" ? { locks: request.locks } : {};
     const held = grant === undefined ? {} : { tokenId: grant.id, ...(grant.wholeShare ? {} : { root: grant.root }) };
@@ -249,7 +249,8 @@ export class Mounts implements MountApi {
     service.catalogue.removeMount(row.id, SERVICE_CONTEXT);
     if (!row.persist) return;
     const { id: _id, since: _since, ...draft } = row;
-    const asksOpens = row.at === undefined && this.#viewsOf(row) === "users";
+    const isUsers = row.at === undefined && this.#viewsOf(row) === "users";
+    const asksOpens = isUsers && (row.tokenId === undefined || row.asksOpens === true);
     const next = service.catalogue.addMount({ ...draft, asksOpens }, SERVICE_CONTEXT);
     try {
       await this.#make(next);
@@ -299,7 +300,7 @@ export class Mounts implements MountApi {
         this.#parts.log.error("a mount's end failed", { target: row.target, error: String(error) }),
       );
     };
-    const views = (): ShareRow["views"] => (guard === undefined || guard.showsViews ? this.#viewsOf(row) : "off");
+    const views = (): ShareRow["views"] => guard?.grant.viewsOf(this.#viewsOf(row)) ?? this.#viewsOf(row);
     this.#active.set(row.id, new ActiveMount({ ...this.#parts, app, share, row, mounted, onEnd, views, guard }));
   }
 

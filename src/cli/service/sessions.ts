@@ -183,7 +183,7 @@ export class Sessions implements SessionHost {
     const { service } = this.#parts;
     const { row, id, resumed } = of;
     const name = formatAppRef(service.nameOf(app.id));
-    const allowed = token.has("history") && token.wholeShare && row.at === undefined;
+    const views = row.at === undefined ? token.viewsOf(share.views) : "off";
     return {
       ...this.#placeholder(row),
       id,
@@ -191,9 +191,9 @@ export class Sessions implements SessionHost {
       root: token.root,
       readOnly: row.readOnly || token.readOnly,
       ...(token.access === "service" ? { checksAccess: true } : {}),
-      views: allowed ? share.views : "off",
+      views,
       resumed,
-      viewSlots: allowed ? service.catalogue.viewSlots(app.id) : [],
+      viewSlots: views === "off" ? [] : service.catalogue.viewSlots(app.id),
     };
   }
 

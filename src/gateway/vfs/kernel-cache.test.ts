@@ -185,7 +185,7 @@ test("whoever may hold the lock himself gets the attributes soon, though the nam
   await settle();
   const mayHoldIt = guarded.execute(getattr, context);
   expect(await isDone(mayHoldIt)).toBe(false);
-  await pass(10);
+  await pass(100);
   expect(await isDone(mayHoldIt)).toBe(true);
   // And the kernel may not keep them: the next asks again.
   expect(cache.mayKeepAttributes(DIRECTORY)).toBe(false);

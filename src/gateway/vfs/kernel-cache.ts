@@ -45,7 +45,7 @@ const BUSY_MS = 2000;
 const WRITER_MS = 3;
 
 /** A GETATTR of a directory one of whose names is to be dropped waits so long if it may be what keeps the name from being dropped. */
-const LOCK_HOLDER_MS = 3;
+const LOCK_HOLDER_MS = 30;
 
 /** The same if it can't be: the change that holds the lock is answered within a lease. */
 const WALKER_MS = 10_000;

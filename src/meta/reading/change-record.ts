@@ -179,14 +179,14 @@ const MAKING: ReadonlySet<number> = new Set([RECORD_OP.CREATE, RECORD_OP.MKNOD, 
 
 /** What a record's rows say of names, in order. */
 function nameChangesOf({ lsn, rows }: JournalRecord): readonly NameChange[] {
-  let names: NameChange[] | undefined;
+  const names: NameChange[] = [];
   for (const { key, value } of rows) {
     if (value === null) continue;
-    if (key[0] === TABLE.PARENT) (names ??= []).push({ ...nameOf(key, 6), change: "gained" });
+    if (key[0] === TABLE.PARENT) names.push({ ...nameOf(key, 6), change: "gained" });
     else if (key[0] === TABLE.PARENT_PAST && readU64Be(key, 6) === lsn)
-      (names ??= []).push({ ...nameOf(key, 14), change: "lost" });
+      names.push({ ...nameOf(key, 14), change: "lost" });
   }
-  return names ?? NONE;
+  return names;
 }
 
 /** What a record's rows say of its inode. */

@@ -1,6 +1,6 @@
 import type { Actor } from "../../domain/actor.ts";
 import { textFromBytes } from "../../domain/byte-text.ts";
-import { FsError, TidemarkError } from "../../domain/errors.ts";
+import { FsError } from "../../domain/errors.ts";
 import { type InodeId, LIVE, type MountId } from "../../domain/ids.ts";
 import { type Inode, S_ISGID } from "../../domain/inode.ts";
 import type {
@@ -88,7 +88,7 @@ export class TokenGuard implements MetadataApi {
   readonly #refusing: Readonly<Record<Op, readonly TokenRow[]>>;
   readonly #past: boolean;
   readonly #label: string;
-  #grant: TokenGrant;
+  readonly #grant: TokenGrant;
   /** The root as it was last answered, and what was made of it. */
   #rootAnswer: { readonly inode: Inode; readonly masked: Inode } | undefined;
 
@@ -156,27 +156,6 @@ export class TokenGuard implements MetadataApi {
     if (invalidation.kind === "snapshot") return this.showsViews;
     const ino = invalidation.kind === "inode" ? invalidation.ino : invalidation.parent;
     return this.#core.holders.isHeldBy(this.#mount, ino) || this.#subtree.has(ino, LIVE);
-  }
-
-  /**
-   * Goes on under a newer token of the same rights. Throws PERMISSION_DENIED when they differ; then the older one stays.
-   */
-  renew(grant: TokenGrant): void {
-    const before = this.#grant;
-    const same =
-      before.appId === grant.appId &&
-      before.shareId === grant.shareId &&
-      before.root === grant.root &&
-      before.ops.size === grant.ops.size &&
-      [...grant.ops].every((op) => before.ops.has(op)) &&
-      JSON.stringify(before.identity) === JSON.stringify(grant.identity);
-    if (!same) {
-      const message =
-        "the new token allows something else than the one the session was opened with: open a new session";
-      throw new TidemarkError("PERMISSION_DENIED", message);
-    }
-    this.#grant = grant;
-    if (before !== grant) before.release();
   }
 
   /** G1. Throws FsError. */

@@ -1,4 +1,5 @@
 import type { Clock } from "../../base/clock.ts";
+import type { ViewsOption } from "../../domain/admin-catalogue.ts";
 import type { AppId, InodeId, ShareId } from "../../domain/ids.ts";
 import { CHANGING_OPS, type TokenId, type TokenIdentity, type TokenOp } from "../../domain/token.ts";
 
@@ -68,6 +69,16 @@ export class TokenGrant {
   /** Who checks modes and access lists: where everybody is one user of the share, a kernel that goes by the numbers it sees would refuse what that one may. */
   get access(): "kernel" | "service" {
     return this.identity.kind === "all" ? "service" : "kernel";
+  }
+
+  /**
+   * Who may look into `.tidemark` on its mount, where the share lets `option`: the past of the whole share takes history. Where the service checks access, "root" means that it alone decides: for one user
+   * who is root here, or where users may look.
+   */
+  viewsOf(option: ViewsOption): ViewsOption {
+    if (!this.wholeShare || !this.has("history") || option === "off") return "off";
+    if (this.identity.kind !== "all") return option;
+    return option === "users" || this.identity.uid === 0 ? "root" : "off";
   }
 
   /** Why it is not good any more, fit to be shown; undefined while it is. Asked with every request. */

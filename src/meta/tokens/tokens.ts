@@ -72,7 +72,6 @@ export class Tokens {
   readonly #appEpochs: Map<AppId, EpochRow>;
   #globalEpoch: EpochRow | undefined;
   readonly #grants = new Set<TokenGrant>();
-  readonly #listeners = new Set<(grants: readonly TokenGrant[], reason: string) => void>();
   #stopSweep: () => void;
 
   private constructor(parts: TokensParts, keys: TokenKeys) {
@@ -223,12 +222,6 @@ export class Tokens {
     return count;
   }
 
-  /** Calls `listener` when grants were ended by revocation or have expired. Answers how to stop. */
-  onRevoked(listener: (grants: readonly TokenGrant[], reason: string) => void): () => void {
-    this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
-  }
-
   /** Takes one token back. The record is durable when it resolves, its effect is there at once. */
   async revoke(row: TokenRow, context: RequestContext): Promise<Revoked> {
     const revoked = this.stateOf(row) === "valid" ? 1 : 0;
@@ -369,7 +362,6 @@ export class Tokens {
       grant.end(end.reason);
       this.#grants.delete(grant);
     }
-    if (grants.length > 0) for (const listener of this.#listeners) listener(grants, end.reason);
     const { core } = this.#parts;
     await core.journal.sync(core.lastLsn);
     return { revoked: end.revoked, ended: grants.length };
@@ -384,9 +376,7 @@ export class Tokens {
       const reason = grant.expiresAtSec <= nowSec ? expiredAt(grant.expiresAtSec) : grant.ended;
       if (reason === undefined) continue;
       grant.end(reason);
-      // Told of once.
       this.#grants.delete(grant);
-      for (const listener of this.#listeners) listener([grant], reason);
     }
   }
 

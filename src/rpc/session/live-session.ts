@@ -136,7 +136,10 @@ export class LiveSession {
     this.#heardMs = this.#parts.clock.monotonicMs();
     if (received === undefined) return;
     const upTo = safeNumber(received, "received");
-    if (upTo > this.#newest) throw new TidemarkError("INVALID_ARGUMENT", "answers were received that nobody sent");
+    // Some of them may have been answered by the process before.
+    if (upTo > this.#received + CALLS_MAX)
+      throw new TidemarkError("INVALID_ARGUMENT", `${upTo} answers were received: that many were not sent`);
+    this.#newest = Math.max(this.#newest, upTo);
     for (let number = this.#received + 1; number <= upTo; number++) this.#answers.delete(number);
     this.#received = Math.max(this.#received, upTo);
   }

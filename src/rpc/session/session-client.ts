@@ -38,6 +38,8 @@ export type SessionClientOptions = {
   readonly randomFraction: () => number;
   /** How long the first connection may take; absent: for ever (a gateway that is started again goes on waiting). */
   readonly openTimeoutMs?: number;
+  /** Gives up what `open` waits for, with CANCELLED. */
+  readonly signal?: AbortSignal;
 };
 
 /** Delays between tries to connect: the first at once, then doubled up to the maximum, so that thousands of gateways don't come back in one second. */
@@ -99,8 +101,14 @@ export class SessionClient implements MetadataApi {
       client.#stopTimers.push(give);
       client.#opened.promise.then(give, give);
     }
+    const cancel = (): void => client.detach();
+    options.signal?.addEventListener("abort", cancel);
     client.#connect();
-    await client.#opened.promise;
+    try {
+      await client.#opened.promise;
+    } finally {
+      options.signal?.removeEventListener("abort", cancel);
+    }
     if (options.patience.kind === "soft") client.#watchPatience(options.patience.timeoutMs);
     return client;
   }

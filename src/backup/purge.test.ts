@@ -4,6 +4,7 @@ import path from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { silentLog } from "../base/log.ts";
 import { SystemTimers } from "../base/timers.ts";
+import { BlobError } from "../blob/blob-error.ts";
 import { FaultyBlobs } from "../blob/testing/faulty-blobs.ts";
 import { MemoryBlobs } from "../blob/testing/memory-blobs.ts";
 import { ErasedError } from "../domain/errors.ts";
@@ -80,16 +81,18 @@ function prune(options: Partial<PruneOptions> = {}): Promise<PruneReport> {
   });
 }
 
-/** How many chunks of the packs there are have the marker in them, and how many chunks there are. */
-async function marks(): Promise<{ marked: number; chunks: number }> {
+/** How many chunks of the packs there are have the marker in them, and how many chunks and packs there are. */
+async function marks(): Promise<{ marked: number; chunks: number; packs: number }> {
   const repository = fixture.repository();
   const reader = new PackReader({ store, keys: fixture.keys });
   let marked = 0;
   let chunks = 0;
+  let packs = 0;
   for await (const page of store.list(`${repository.prefix}packs/`)) {
     for (const { name } of page) {
       const pack = packIdOfName(name);
       if (pack === undefined) continue;
+      packs += 1;
       const { directory } = checkPack(fixture.keys, pack, await store.get(name));
       for (const { place } of chunksOf(directory)) {
         chunks += 1;
@@ -97,7 +100,7 @@ async function marks(): Promise<{ marked: number; chunks: number }> {
       }
     }
   }
-  return { marked, chunks };
+  return { marked, chunks, packs };
 }
 
 async function inRepository<T>(use: (app: OpenApp) => Promise<T>): Promise<T> {
@@ -242,3 +245,26 @@ for (const isShipped of [true, false]) {
     });
   });
 }
+
+test("what a lock keeps waits in the plan until the lock has ended", async () => {
+  fixture.test.put(fixture.root, "secret", content("a"));
+  const other = fixture.test.put(fixture.root, "other", "harmless ".repeat(400));
+  await ship({ checkpoint: true });
+  const packs = (await marks()).packs;
+  fixture.test.unlink(fixture.root, "secret");
+  await purge("secret");
+  await ship({ checkpoint: true });
+  await prune();
+  fixture.apps.clock.step(2 * DAY_NS);
+  const error = new BlobError("BLOB_LOCKED", "a lock keeps it");
+  store.inject({ operation: "delete", name: /packs/, times: 1000, effect: { kind: "fail", error } });
+  const waiting = await prune();
+  expect(waiting.executed?.waiting).toBe(1);
+  expect(waiting.plan.erased.count).toBe(packs);
+  expect((await marks()).marked).toBeGreaterThan(0);
+  store.heal();
+  await prune();
+  expect((await marks()).marked).toBe(0);
+  expect((await prune()).plan.erased.count).toBe(0);
+  await inRepository(async (app) => expect(await read(app, other.ino)).toBe("harmless ".repeat(400)));
+});

@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -78,21 +78,28 @@ for _ in range(400):
     expect(await tree(b)).toBe(await tree(a));
   });
 
-  test("a directory that is worked in stays the working directory while others change its parent", async () => {
+  test("a directory that is worked in, or mounted over, stays so while both mounts change its parent", async () => {
     const [a, b] = both("parent");
     mkdirSync(`${a}/work`, { recursive: true });
+    mkdirSync(`${a}/over`);
+    await shell(`mount -t tmpfs tmpfs ${b}/over && touch ${b}/over/inside`);
     const worker = new LineChild("python3", [
       "-c",
       `import os, sys\nos.chdir("${b}/work")\nfor line in sys.stdin: print(os.getcwd(), flush=True)`,
     ]);
     try {
-      for (let index = 0; index < 50; index++) {
-        writeFileSync(`${a}/${index}`, "");
-        writeFileSync(`${b}/other-${index}`, "");
-        expect(await worker.ask("where")).toBe(`${b}/work`);
-      }
+      const names = Array.from({ length: 50 }, (_, index) => `${index}`);
+      const storm = [a, b].map((mount, side) =>
+        shell(
+          `cd ${mount} && for n in ${names.join(" ")}; do touch x${side}; mv x${side} y; ls > /dev/null; rm -f y; done`,
+        ),
+      );
+      for (let index = 0; index < 50; index++) expect(await worker.ask("where")).toBe(`${b}/work`);
+      await Promise.all(storm);
+      expect(readdirSync(`${b}/over`)).toEqual(["inside"]);
     } finally {
       await worker.end();
+      await shell(`umount ${b}/over`);
     }
   });
 });

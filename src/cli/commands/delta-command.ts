@@ -3,13 +3,13 @@ import type { DeltaEntry, DeltaExtent, DeltaName, ShareDeltaPage } from "../../d
 import { textFromBytes } from "../../domain/byte-text.ts";
 import { TidemarkError } from "../../domain/errors.ts";
 import { isDirectory } from "../../domain/inode.ts";
-import type { ResolvedMoment } from "../../domain/moment.ts";
 import { addSourceOptions, openSource, type SourceOptions } from "../changes-source.ts";
 import { body, type CommandContext } from "../leaf.ts";
 import { formatBytes } from "../output/human.ts";
 import type { Column, Style } from "../output/output.ts";
 import type { Session } from "../session.ts";
 import { needed, parsePlace } from "./arguments.ts";
+import { AMBIGUOUS_NOTE } from "./mount-commands.ts";
 
 type DeltaOptions = SourceOptions & {
   readonly from: string;
@@ -63,7 +63,7 @@ async function delta(session: Session, [path]: readonly string[], options: Delta
     to: session.moment(options.to),
     byPath: lists === 1 || options.byPath === true,
   };
-  const seen: { to?: ResolvedMoment } = {};
+  const seen: Seen = {};
   const source = await openSource(session, options);
   try {
     const pages = entriesOf((await source.changes()).shareDelta(request, session.callOptions), seen);
@@ -72,18 +72,21 @@ async function delta(session: Session, [path]: readonly string[], options: Delta
   } finally {
     source.close();
   }
-  if (seen.to === undefined) return undefined;
-  if (session.output.json) await session.output.value({ to: seen.to });
-  else session.output.note(`Next: --from lsn:${seen.to.lsn}`);
+  const { page } = seen;
+  if (page === undefined) return undefined;
+  const { appId, from, to, foundIn } = page;
+  if (from.ambiguous || to.ambiguous) session.output.note(AMBIGUOUS_NOTE);
+  if (session.output.json) await session.output.value({ from, to, foundIn, app: appId });
+  else session.output.note(`Next: --from lsn:${to.lsn}`);
   return undefined;
 }
 
-async function* entriesOf(
-  pages: AsyncIterable<ShareDeltaPage>,
-  seen: { to?: ResolvedMoment },
-): AsyncGenerator<readonly DeltaEntry[]> {
-  for await (const { to, entries } of pages) {
-    seen.to = to;
+/** What every page says. */
+type Seen = { page?: Omit<ShareDeltaPage, "entries"> };
+
+async function* entriesOf(pages: AsyncIterable<ShareDeltaPage>, seen: Seen): AsyncGenerator<readonly DeltaEntry[]> {
+  for await (const { entries, ...page } of pages) {
+    seen.page = page;
     yield entries;
   }
 }

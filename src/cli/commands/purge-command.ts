@@ -135,5 +135,5 @@ function doneText({ plan, lsn, openCount }: PurgeResult): string {
       ? ` ${formatCount(openCount)} of them are held open: what is written to them from now on is not erased.`
       : "";
   if (repository === undefined) return first + open;
-  return `${first}${open} Repository ${repository.name} is told with the next backup (\`tidemark backup now ${fullName(app)}\`), refuses the bytes from then on, and loses them with \`tidemark repo prune\`, when locks and the grace are over.`;
+  return `${first}${open} Repository ${repository.name} is told with the next backup (\`tidemark backup now ${fullName(app)}\`), refuses the bytes from then on, and loses them with \`tidemark repo prune\` when the grace is over (a versioned bucket when it drops old versions).`;
 }

@@ -1,4 +1,5 @@
 import type { Log } from "../../base/log.ts";
+import { TidemarkError } from "../../domain/errors.ts";
 import type { OpenApp } from "../../meta/open-app.ts";
 import { Purges, type PurgesParts } from "../../meta/purge/purges.ts";
 import type { MetadataService } from "../../meta/service.ts";
@@ -33,6 +34,7 @@ export function composePurges(
 export function finishPurges(purges: Purges, apps: readonly OpenApp[], log: Log): void {
   for (const app of apps) {
     purges.finish(app).catch((error: unknown) => {
+      if (error instanceof TidemarkError && error.code === "CANCELLED") return;
       log.alarm("content that is to be erased is still on the disk: it is tried again at the next start", {
         appId: app.id,
         cause: error,

@@ -128,6 +128,7 @@ export async function runService(options: RunServiceOptions): Promise<RunningSer
     closers.push(() => restores.close());
     for (const app of service.openApps()) resume(restores, app, log);
     finishPurges(purges, service.openApps(), log);
+    closers.push(() => purges.close());
     const server = await listen(api, folder, log);
     closers.push(() => server.close({ graceMs: ADMIN_GRACE_MS }));
     closers.push(() => network.stop());

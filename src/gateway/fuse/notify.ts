@@ -5,8 +5,8 @@ import { type NotificationWriter, WorkerWriter } from "./notify-writer.ts";
 
 /**
  * Tells kernels what to forget. Writing a notification takes kernel locks that an application may hold while it waits for an answer of ours,
- * so one dedicated thread writes them, never the loop and never the thread pool; and no answer may wait for its own mount's notification. Under
- * a supervisor that thread is the supervisor's: a thread of ours that waits in the kernel could not be killed, would hold the locks of a dead
+ * so threads of their own write them (see NotificationLanes; this is one lane), never the loop and never the thread pool; and no answer may wait for its own mount's notification. Under
+ * a supervisor those threads are the supervisor's: a thread of ours that waits in the kernel could not be killed, would hold the locks of a dead
  * process (on the database, say), and its successor, who has to give the answer, would wait for those.
  *
  * Invariants:

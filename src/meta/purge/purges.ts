@@ -39,6 +39,8 @@ const TRIES_MAX = 5;
 /** Erasing content for ever: see README.md. */
 export class Purges implements PurgeApi {
   readonly #parts: PurgesParts;
+  readonly #erasing = new Set<Promise<void>>();
+  readonly #stopping = new AbortController();
 
   constructor(parts: PurgesParts) {
     this.#parts = parts;
@@ -61,9 +63,12 @@ export class Purges implements PurgeApi {
         this.#write({ app, place, order, context: contextOf(options) }, work),
       );
       // From here on it is carried through, whether anybody waits for it or not.
-      await this.#forget(app, done.concerned);
-      await eraseNow(app, this.#parts.onStep);
-      this.#parts.log.warn("content was erased by order", { appId: app.id, path: order.path, reason, lsn: done.lsn });
+      await this.#parts.forgetPages?.(app, [...done.concerned.files.keys(), ...done.concerned.sharers.keys()]);
+      await this.#erase(app);
+      if (done.lsn !== undefined) {
+        const fields = { appId: app.id, path: order.path, reason, lsn: done.lsn };
+        this.#parts.log.warn("content was erased by order", fields);
+      }
       const openCount = (await sinceOf(app, done.concerned.since.keys(), new Work(this.#parts))).size;
       return { plan: done.plan, openCount, ...(done.lsn === undefined ? {} : { lsn: done.lsn, time: done.time }) };
     } catch (error) {
@@ -73,7 +78,23 @@ export class Purges implements PurgeApi {
 
   /** Ends what was cut short: at the start of the service, for each app. */
   async finish(app: OpenApp): Promise<void> {
-    await eraseNow(app, this.#parts.onStep);
+    await this.#erase(app);
+  }
+
+  /** Ends what is being erased, after the segment it is at: the next start goes on. To be called before apps are closed. */
+  async close(): Promise<void> {
+    this.#stopping.abort();
+    await Promise.allSettled(this.#erasing);
+  }
+
+  async #erase(app: OpenApp): Promise<void> {
+    const erasing = eraseNow(app, { signal: this.#stopping.signal, onStep: this.#parts.onStep });
+    this.#erasing.add(erasing);
+    try {
+      await erasing;
+    } finally {
+      this.#erasing.delete(erasing);
+    }
   }
 
   /** Up to the record, which is written when nothing came in between. */
@@ -162,10 +183,6 @@ export class Purges implements PurgeApi {
       snapshots: found.slice(0, PURGE_NAMED_MAX).map(({ name }) => name),
       ...(repository === undefined ? {} : { repository }),
     };
-  }
-
-  async #forget(app: OpenApp, { files, sharers }: Concerned): Promise<void> {
-    await this.#parts.forgetPages?.(app, [...files.keys(), ...sharers.keys()]);
   }
 }
 

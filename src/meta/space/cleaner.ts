@@ -234,7 +234,7 @@ export class Cleaner {
 const NO_BYTES = Buffer.alloc(0);
 
 /** What `promise` comes to, or CANCELLED when the work is cancelled first. */
-async function orCancelled(promise: Promise<void>, { signal }: Work): Promise<void> {
+export async function orCancelled(promise: Promise<void>, { signal }: Pick<Work, "signal">): Promise<void> {
   if (signal === undefined) return promise;
   let onAbort: (() => void) | undefined;
   const aborted = new Promise<never>((_, reject) => {

@@ -169,6 +169,58 @@ describe("a guard", () => {
     expect(seen).toMatchObject([{ op: "write", append: true }]);
   });
 
+  test("answers what is sent again as it was answered, though it would not be allowed now, and does nothing", async () => {
+    const guard = await inside(["create", "append"]);
+    const file = inoOf("in/f");
+    const again = (unique: number) => ({ ...asks(), unique, resent: true });
+    const add = write(file, 7n, " more");
+    expect(await outcome(guard, add, { ...asks(), unique: 2 })).toBe("ok");
+    expect(await outcome(guard, add, again(2))).toBe("ok");
+    expect(rowOf("in/f").size).toBe(12n);
+    const make = {
+      op: "create",
+      parent: inoOf("in"),
+      name: name("n"),
+      mode: 0o644,
+      umask: 0,
+      exclusive: false,
+      truncate: true,
+    } as const;
+    expect(await outcome(guard, make, { ...asks(), unique: 4 })).toBe("ok");
+    expect(await outcome(guard, make, again(4))).toBe("ok");
+    // It opens no door: what is not done already is looked at as ever, and what is done once more stays as it was.
+    expect(await outcome(guard, write(file, 0n, "x"), again(6))).toBe("EACCES");
+    expect(await outcome(guard, { op: "read", ino: file, offset: 0n, length: 9, at: LIVE }, again(2))).toBe("EACCES");
+    expect(await outcome(guard, { op: "unlink", parent: inoOf("in"), name: name("f") }, again(2))).toBe("EACCES");
+    expect(await outcome(guard, { op: "setattr", ino: file, set: { size: 0n } }, again(2))).toBe("EACCES");
+    expect(await outcome(guard, write(file, 0n, "overwritten"), again(2))).toBe("ok");
+    const { app, root } = fixture;
+    const [bytes] = (await app.app.engine.execute(
+      { op: "read", ino: app.at(root, "in/f").ino, offset: 0n, length: 99, at: LIVE },
+      asks(),
+    )) as Buffer[];
+    expect(bytes?.toString()).toMatch(/^content/);
+  });
+
+  test("does not hand out what it made once and what was moved out since, when that is asked for again", async () => {
+    const guard = await inside();
+    const make = {
+      op: "create",
+      parent: inoOf("in"),
+      name: name("n"),
+      mode: 0o644,
+      umask: 0,
+      exclusive: true,
+      truncate: false,
+    } as const;
+    const { ino } = await guard.execute(make, { ...asks(), unique: 2 });
+    fixture.app.rename(fixture.root, "in/n", "out/n");
+    expect(await outcome(guard, make, { ...asks(), unique: 2, resent: true })).toBe("ESTALE");
+    expect(await outcome(guard, { op: "read", ino, offset: 0n, length: 9, at: LIVE })).toBe("ESTALE");
+    fixture.app.rename(fixture.root, "out/n", "in/n");
+    expect(await outcome(guard, make, { ...asks(), unique: 2, resent: true })).toBe("ok");
+  });
+
   test("writes what it refuses into the audit log, what is tried again and again only now and then", async () => {
     const guard = await inside(["list"]);
     for (let tries = 0; tries < 500; tries++) {

@@ -67,6 +67,9 @@ const READS: ReadonlySet<Op> = new Set([
   "forget",
 ]);
 
+/** Requests that are answered with an inode that they made or changed. */
+const MAKES_INODES: ReadonlySet<Op> = new Set(["create", "mknod", "mkdir", "symlink", "link", "tmpfile", "setattr"]);
+
 /**
  * An app's engine behind a token. What is outside of the subtree is ESTALE, as if it were not there; what the token does not allow is EACCES.
  *
@@ -133,8 +136,8 @@ export class TokenGuard implements MetadataApi {
     const reply = this.#api.execute(wanted, asked) as AnyReply | Promise<AnyReply>;
     const answered =
       reply instanceof Promise
-        ? reply.then((settled) => this.#shown(request, settled))
-        : this.#shown(request, this.#noted(request, reply));
+        ? reply.then((settled) => this.#shown(request, this.#checkedAgain(request, settled, context)))
+        : this.#shown(request, this.#noted(request, this.#checkedAgain(request, reply, context), context));
     return answered as ReplyOf<R> | Promise<ReplyOf<R>>;
   }
 
@@ -175,9 +178,19 @@ export class TokenGuard implements MetadataApi {
       const ino = fields[place.field] as InodeId;
       if (!this.#subtree.has(ino, place.at === undefined ? LIVE : at)) this.#notThere(request, ino);
     }
+    if (this.#wasDone(request, context)) return;
     for (const row of this.#refusing[op]) {
       if (row.when === undefined || row.when(request as never, this.#facts)) this.#refuse(request, lacks(row));
     }
+  }
+
+  /**
+   * A request that is sent again, of which the record is there: the engine answers from that and does nothing, and what was the end of the file, or a new name, when it was allowed is none any more. Only of requests
+   * that the engine answers so.
+   */
+  #wasDone({ op }: Request, { resent, unique }: RequestContext): boolean {
+    if (!resent || (op !== "write" && op !== "create")) return false;
+    return this.#core.recent.find(this.#mount, unique) !== undefined;
   }
 
   #checkAccess(request: Request, context: RequestContext): void {
@@ -237,7 +250,7 @@ export class TokenGuard implements MetadataApi {
   }
 
   /** What the answer of this very turn names is inside. */
-  #noted(request: Request, reply: AnyReply): AnyReply {
+  #noted(request: Request, reply: AnyReply, { resent }: RequestContext): AnyReply {
     switch (request.op) {
       case "lookup":
         this.#subtree.found((reply as Inode).ino, request.at);
@@ -249,9 +262,17 @@ export class TokenGuard implements MetadataApi {
       case "mknod":
       case "mkdir":
       case "symlink":
-        this.#subtree.found((reply as Inode).ino, LIVE);
+        if (!resent) this.#subtree.found((reply as Inode).ino, LIVE);
         break;
     }
+    return reply;
+  }
+
+  /** What was made by a request that is sent again may have been moved out since: then it is outside, whoever made it. */
+  #checkedAgain(request: Request, reply: AnyReply, { resent }: RequestContext): AnyReply {
+    if (!resent || !MAKES_INODES.has(request.op)) return reply;
+    const { ino } = reply as Inode;
+    if (!this.#subtree.has(ino, LIVE)) this.#notThere(request, ino);
     return reply;
   }
 

@@ -87,7 +87,7 @@ export class ShareSession implements HostedSession {
         return holder.tell(invalidation, options);
       },
     };
-    return coherent.attach(this.#row.id, filtered, { root: this.#grant.root });
+    return coherent.attach(this.#row.id, filtered, { root: this.#grant.root, isNew: !this.#grant.resumed });
   }
 
   async findMoment(name: string): Promise<{ readonly slot: number; readonly lsn: Lsn } | undefined> {

@@ -194,6 +194,9 @@ describe("a guard", () => {
     expect(await outcome(guard, { op: "unlink", parent: inoOf("in"), name: name("f") }, again(2))).toBe("EACCES");
     expect(await outcome(guard, { op: "setattr", ino: file, set: { size: 0n } }, again(2))).toBe("EACCES");
     expect(await outcome(guard, write(file, 0n, "overwritten"), again(2))).toBe("ok");
+    // The number of something else: its answer is not for this one.
+    expect(await outcome(guard, add, again(4))).toBe("EACCES");
+    expect(await outcome(guard, make, again(2))).toBe("EACCES");
     const { app, root } = fixture;
     const [bytes] = (await app.app.engine.execute(
       { op: "read", ino: app.at(root, "in/f").ino, offset: 0n, length: 99, at: LIVE },

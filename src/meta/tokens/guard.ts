@@ -1,5 +1,4 @@
 import type { Actor } from "../../domain/actor.ts";
-import { textFromBytes } from "../../domain/byte-text.ts";
 import { FsError } from "../../domain/errors.ts";
 import { type InodeId, LIVE, type MountId } from "../../domain/ids.ts";
 import { type Inode, S_ISGID } from "../../domain/inode.ts";
@@ -25,10 +24,11 @@ import {
 import { ACL_ACCESS, ACL_DEFAULT } from "../acl.ts";
 import type { Audit } from "../audit.ts";
 import type { EngineCore } from "../core.ts";
-import { nameAt } from "../reading/paths.ts";
 import type { InodeRow } from "../rows.ts";
 import { AccessCheck } from "./access.ts";
+import { subjectOf } from "./audit-subject.ts";
 import { IdentityMap } from "./identity.ts";
+import { MAKES_INODES, RECORDED_AS } from "./resent.ts";
 import { Subtree } from "./subtree.ts";
 import type { TokenGrant } from "./token-grant.ts";
 
@@ -66,9 +66,6 @@ const READS: ReadonlySet<Op> = new Set([
   "fsync",
   "forget",
 ]);
-
-/** Requests that are answered with an inode that they made or changed. */
-const MAKES_INODES: ReadonlySet<Op> = new Set(["create", "mknod", "mkdir", "symlink", "link", "tmpfile", "setattr"]);
 
 /**
  * An app's engine behind a token. What is outside of the subtree is ESTALE, as if it were not there; what the token does not allow is EACCES.
@@ -178,19 +175,22 @@ export class TokenGuard implements MetadataApi {
       const ino = fields[place.field] as InodeId;
       if (!this.#subtree.has(ino, place.at === undefined ? LIVE : at)) this.#notThere(request, ino);
     }
-    if (this.#wasDone(request, context)) return;
+    if (context.resent && this.#wasDone(request, context.unique)) return;
     for (const row of this.#refusing[op]) {
       if (row.when === undefined || row.when(request as never, this.#facts)) this.#refuse(request, lacks(row));
     }
   }
 
   /**
-   * A request that is sent again, of which the record is there: the engine answers from that and does nothing, and what was the end of the file, or a new name, when it was allowed is none any more. Only of requests
-   * that the engine answers so.
+   * Whether a request that is sent again has its record: the engine answers from that and does nothing, and what was the end of the file, or a new name, when it was allowed is none any more. One that has the number of
+   * something else is a forgery: the answer to that would be given to it.
    */
-  #wasDone({ op }: Request, { resent, unique }: RequestContext): boolean {
-    if (!resent || (op !== "write" && op !== "create")) return false;
-    return this.#core.recent.find(this.#mount, unique) !== undefined;
+  #wasDone(request: Request, unique: number): boolean {
+    const kinds = RECORDED_AS[request.op];
+    const found = kinds === undefined ? undefined : this.#core.recent.find(this.#mount, unique);
+    if (kinds === undefined || found === undefined) return false;
+    if (!kinds.includes(found.op)) this.#refuse(request, "it is sent again as what it was not");
+    return request.op === "write" || request.op === "create";
   }
 
   #checkAccess(request: Request, context: RequestContext): void {
@@ -361,22 +361,3 @@ function isAcl(name: Buffer): boolean {
   return name.equals(ACL_ACCESS) || name.equals(ACL_DEFAULT);
 }
 
-/** What a request is about: numbers, and where those are now. */
-function subjectOf(core: EngineCore, request: Request): string {
-  const fields = request as unknown as Readonly<Record<string, InodeId>>;
-  return PLACES[request.op].map(({ field }) => `${field} ${placeOf(core, fields[field] as InodeId)}`).join(", ");
-}
-
-/** Directories named in an entry of the audit log, at most. */
-const NAMES_SHOWN_MAX = 64;
-
-function placeOf(core: EngineCore, ino: InodeId): string {
-  const names: string[] = [];
-  for (let each = ino; names.length < NAMES_SHOWN_MAX; ) {
-    const name = nameAt(core, each, core.lastLsn);
-    if (name === undefined) break;
-    names.unshift(textFromBytes(name.name));
-    each = name.parent;
-  }
-  return names.length === 0 ? String(ino) : `${ino} (${names.join("/")})`;
-}

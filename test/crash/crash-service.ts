@@ -32,7 +32,13 @@ export class CrashService extends TestService {
     const target = path.join(this.folder, name);
     mkdirSync(target, { recursive: true });
     this.#targets.add(target);
-    const options = { readOnly: false, persist: false, allowSuid: false, allowDevices: false, locks: "kernel" } as const;
+    const options = {
+      readOnly: false,
+      persist: false,
+      allowSuid: false,
+      allowDevices: false,
+      locks: "kernel",
+    } as const;
     await this.#ask((client) => client.mounts.mount({ ...SHARE, target, at: { kind: "now" }, ...options }));
     return target;
   }

@@ -1,5 +1,5 @@
-import { PAST_NEED, TOKEN_NEEDS, type TokenNeed } from "../../src/domain/token-needs.ts";
 import { TOKEN_OP_NAMES, TOKEN_OPS, WALKING_OPS } from "../../src/domain/token.ts";
+import { PAST_NEED, TOKEN_NEEDS, type TokenNeed } from "../../src/domain/token-needs.ts";
 
 /** The tables of docs/tokens.md, made of the code. */
 

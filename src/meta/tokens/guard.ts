@@ -360,4 +360,3 @@ function lacks({ needs, variant }: TokenRow): string {
 function isAcl(name: Buffer): boolean {
   return name.equals(ACL_ACCESS) || name.equals(ACL_DEFAULT);
 }
-

@@ -23,5 +23,12 @@ export const RECORDED_AS: { readonly [O in Op]?: readonly number[] } = {
 };
 
 /** Requests that are answered with an inode that they made or changed. */
-export const MAKES_INODES: ReadonlySet<Op> = new Set(["create", "mknod", "mkdir", "symlink", "link", "tmpfile", "setattr"]);
-
+export const MAKES_INODES: ReadonlySet<Op> = new Set([
+  "create",
+  "mknod",
+  "mkdir",
+  "symlink",
+  "link",
+  "tmpfile",
+  "setattr",
+]);

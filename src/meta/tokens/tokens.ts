@@ -1,38 +1,20 @@
 import type { JWTPayload } from "jose";
-import { type Clock, compareTimestamps } from "../../base/clock.ts";
+import type { Clock } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
 import type { Timers } from "../../base/timers.ts";
 import { TidemarkError } from "../../domain/errors.ts";
 import type { AppId, InodeId, ShareId } from "../../domain/ids.ts";
 import type { RequestContext } from "../../domain/metadata-api.ts";
-import { RECORD_OP } from "../../domain/record-op.ts";
 import type { Peer } from "../../domain/session-api.ts";
 import { TOKEN_AUDIENCE, type TokenId, type TokenRights, type TokenState } from "../../domain/token.ts";
 import type { Audit } from "../audit.ts";
 import type { EngineCore } from "../core.ts";
 import { SERVICE_CONTEXT } from "../open-app.ts";
-import { encodeJson } from "../rows.ts";
+import { TokenBook } from "./token-book.ts";
 import { expiredAt, TokenGrant } from "./token-grant.ts";
 import { refusal, signToken, verifyToken } from "./token-jws.ts";
 import { TokenKeys } from "./token-keys.ts";
-import {
-  appEpochKey,
-  type EpochRow,
-  globalEpochKey,
-  loadTokens,
-  type TokenClaims,
-  type TokenRow,
-  tokenKey,
-} from "./token-rows.ts";
-
-/** Tokens that are known at a time: each is about 1 KB of memory. */
-const TOKENS_MAX = 100_000;
-
-/** How long a token is listed after it has expired, so that one can see what there was; the audit log has it for ever. */
-const KEPT_AFTER_EXPIRY_SEC = 7 * 86_400;
-
-/** Expired tokens forgotten with each new one: more than come, so that their number falls. */
-const FORGOTTEN_AT_A_TIME = 8;
+import type { TokenClaims, TokenRow } from "./token-rows.ts";
 
 /** How often open grants are looked at, whether their token has expired: what asks for nothing is told within this. */
 const SWEEP_MS = 1_000;
@@ -68,19 +50,14 @@ export type TokensParts = {
 export class Tokens {
   readonly #parts: TokensParts;
   readonly #keys: TokenKeys;
-  readonly #tokens: Map<TokenId, TokenRow>;
-  readonly #appEpochs: Map<AppId, EpochRow>;
-  #globalEpoch: EpochRow | undefined;
+  readonly #book: TokenBook;
   readonly #grants = new Set<TokenGrant>();
   #stopSweep: () => void;
 
   private constructor(parts: TokensParts, keys: TokenKeys) {
     this.#parts = parts;
     this.#keys = keys;
-    const { tokens, appEpochs, globalEpoch } = loadTokens(parts.core);
-    this.#tokens = tokens;
-    this.#appEpochs = appEpochs;
-    this.#globalEpoch = globalEpoch;
+    this.#book = new TokenBook(parts.core);
     this.#stopSweep = parts.timers.after(SWEEP_MS, () => this.#sweep());
   }
 
@@ -99,7 +76,7 @@ export class Tokens {
   ): Promise<{ readonly token: string; readonly row: TokenRow }> {
     const { core, serviceId, newId, clock } = this.#parts;
     const key = await this.#keys.signing();
-    this.#forgetExpired(context);
+    this.#book.makeRoom(context);
     const now = clock.now();
     const { appId, shareId, root, ops, identity, node, certificateThumbprint } = rights;
     const claims: TokenClaims = {
@@ -114,14 +91,13 @@ export class Tokens {
       ...(root === undefined ? {} : { root }),
       ops,
       idm: identity,
-      ep: this.#epochOf(appId),
-      gep: this.#globalEpoch?.epoch ?? 0,
+      ...this.#book.epochs(appId),
       ...(node === undefined ? {} : { node }),
       ...(certificateThumbprint === undefined ? {} : { cnf: { "x5t#S256": certificateThumbprint } }),
     };
     const row: TokenRow = { claims, keyId: key.id, issuedAt: now };
     const token = await signToken(claims, key);
-    this.#put(row, context);
+    this.#book.put(row, context);
     await core.journal.sync(core.lastLsn);
     return { token, row };
   }
@@ -180,7 +156,7 @@ export class Tokens {
     } catch (error) {
       if (!(error instanceof TidemarkError)) throw error;
       const { appId, shareId, shareRoot } = exchange;
-      const claims = this.#tokens.get(id)?.claims;
+      const claims = this.#book.find(id)?.claims;
       const grant = new TokenGrant({
         ...{ id, keyId: "", appId, shareId, root: claims?.root ?? shareRoot, wholeShare: claims?.root === undefined },
         ops: claims?.ops ?? [],
@@ -201,18 +177,13 @@ export class Tokens {
 
   /** Tokens that are known, newest first. */
   list(): TokenRow[] {
-    return [...this.#tokens.values()].sort((left, right) => compareTimestamps(right.issuedAt, left.issuedAt));
+    return this.#book.list();
   }
 
-  stateOf({ claims, keyId, revokedAt }: TokenRow): TokenState {
-    if (
-      revokedAt !== undefined ||
-      claims.ep < this.#epochOf(claims.app) ||
-      claims.gep < (this.#globalEpoch?.epoch ?? 0)
-    )
-      return "revoked";
-    if (this.#keys.find(keyId)?.row.revokedAt !== undefined) return "key-revoked";
-    return claims.exp <= this.#parts.clock.now().sec ? "expired" : "valid";
+  stateOf(row: TokenRow): TokenState {
+    if (this.#book.isRevoked(row)) return "revoked";
+    if (this.#keys.find(row.keyId)?.row.revokedAt !== undefined) return "key-revoked";
+    return row.claims.exp <= this.#parts.clock.now().sec ? "expired" : "valid";
   }
 
   /** Open sessions and mounts of a token. */
@@ -226,16 +197,14 @@ export class Tokens {
   async revoke(row: TokenRow, context: RequestContext): Promise<Revoked> {
     const revoked = this.stateOf(row) === "valid" ? 1 : 0;
     const { jti } = row.claims;
-    if (row.revokedAt === undefined) this.#put({ ...row, revokedAt: this.#parts.clock.now() }, context);
+    if (row.revokedAt === undefined) this.#book.put({ ...row, revokedAt: this.#parts.clock.now() }, context);
     return this.#ended({ revoked, reason: "it was revoked", matches: (grant) => grant.id === jti });
   }
 
   /** Takes all tokens of an app back that there are now. */
   async revokeApp(appId: AppId, context: RequestContext): Promise<Revoked> {
     const revoked = this.#countValid((row) => row.claims.app === appId);
-    const row = { epoch: this.#epochOf(appId) + 1, since: this.#parts.clock.now() };
-    this.#putEpoch(appEpochKey(appId), { app: appId, ...row }, context);
-    this.#appEpochs.set(appId, row);
+    this.#book.raiseApp(appId, context);
     return this.#ended({
       revoked,
       reason: "all tokens of its app were revoked",
@@ -246,9 +215,7 @@ export class Tokens {
   /** Takes all tokens back that there are now. */
   async revokeAll(context: RequestContext): Promise<Revoked> {
     const revoked = this.#countValid(() => true);
-    const row = { epoch: (this.#globalEpoch?.epoch ?? 0) + 1, since: this.#parts.clock.now() };
-    this.#putEpoch(globalEpochKey(), row, context);
-    this.#globalEpoch = row;
+    this.#book.raiseAll(context);
     return this.#ended({ revoked, reason: "all tokens were revoked", matches: () => true });
   }
 
@@ -292,7 +259,7 @@ export class Tokens {
   }
 
   #known(id: TokenId): TokenRow {
-    const row = this.#tokens.get(id);
+    const row = this.#book.find(id);
     if (row === undefined)
       throw refusal(
         "this service does not know it: it expired long ago, or was made by a service that is not this one",
@@ -382,50 +349,8 @@ export class Tokens {
 
   #countValid(matches: (row: TokenRow) => boolean): number {
     let count = 0;
-    for (const row of this.#tokens.values()) if (matches(row) && this.stateOf(row) === "valid") count++;
+    for (const row of this.#book.list()) if (matches(row) && this.stateOf(row) === "valid") count++;
     return count;
-  }
-
-  #epochOf(appId: AppId): number {
-    return this.#appEpochs.get(appId)?.epoch ?? 0;
-  }
-
-  #put(row: TokenRow, context: RequestContext): void {
-    const { core } = this.#parts;
-    const tx = core.begin(context);
-    tx.row(tokenKey(row.claims.jti), encodeJson(row));
-    const op = row.revokedAt === undefined ? RECORD_OP.TOKEN_SET : RECORD_OP.TOKEN_REVOKE;
-    // On a full disk it must be possible to take rights back.
-    tx.commit(op, encodeJson(row), { useReserve: row.revokedAt !== undefined });
-    this.#tokens.set(row.claims.jti, row);
-  }
-
-  #putEpoch(key: Buffer, row: EpochRow & { readonly app?: AppId }, context: RequestContext): void {
-    const tx = this.#parts.core.begin(context);
-    tx.row(key, encodeJson(row));
-    tx.commit(RECORD_OP.TOKEN_REVOKE, encodeJson(row), { useReserve: true });
-  }
-
-  /** A few of those that expired long ago. */
-  #forgetExpired(context: RequestContext): void {
-    const { core, clock } = this.#parts;
-    const beforeSec = clock.now().sec - KEPT_AFTER_EXPIRY_SEC;
-    const old: TokenId[] = [];
-    for (const [id, { claims }] of this.#tokens) {
-      if (claims.exp < beforeSec) old.push(id);
-      if (old.length === FORGOTTEN_AT_A_TIME) break;
-    }
-    if (old.length > 0) {
-      const tx = core.begin(context);
-      for (const id of old) tx.row(tokenKey(id), null);
-      tx.commit(RECORD_OP.TOKEN_SET, encodeJson({ forgotten: old }));
-      for (const id of old) this.#tokens.delete(id);
-    }
-    if (this.#tokens.size < TOKENS_MAX) return;
-    throw new TidemarkError(
-      "FAILED_PRECONDITION",
-      `${TOKENS_MAX} tokens are known, a week after their end too: make fewer, with longer lives`,
-    );
   }
 }
 

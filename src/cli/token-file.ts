@@ -26,7 +26,10 @@ async function readOwn(session: Session, path: string): Promise<string> {
     throw unreadable(path, error);
   });
   try {
-    const { mode, size } = await file.stat();
+    const stats = await file.stat();
+    if (stats.isDirectory())
+      throw new TidemarkError("INVALID_ARGUMENT", `${path} is a directory: expected a file with a token`);
+    const { mode, size } = stats;
     if ((mode & READABLE_BY_OTHERS) !== 0)
       session.output.note(`note: others on this machine can read the token in ${path}: chmod 600 ${path}`);
     // A pipe has no size.

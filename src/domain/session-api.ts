@@ -30,6 +30,8 @@ export type SessionOpen = {
   readonly target: string;
   /** A token's compact form. Never logged. */
   readonly token: string;
+  /** A kernel has it mounted already, under a session that is over: it may hold what this session never told it. */
+  readonly kernelMounted?: boolean;
   /** Goes on with a session, under its mount: the same token (or a newer one of the same rights) is needed. */
   readonly resume?: SessionId;
 };

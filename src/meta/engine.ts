@@ -106,6 +106,7 @@ export class Engine implements MetadataApi {
     this.dropLocks(mount, context);
     locks.elsewhere.delete(mount);
     locks.away.delete(mount);
+    this.core.recent.forget(mount);
     for (const ino of this.core.holders.detach(mount)) reap(this.core, ino, context);
   }
 

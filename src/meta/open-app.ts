@@ -180,5 +180,5 @@ async function rememberRecent(core: EngineCore, journal: Journal, applied: Lsn):
   }
 }
 
-/** More than a kernel can have in flight: `max_background`, and one for each thread of the applications. */
-const RECENT_RECORDS = 4096;
+/** Far more than the mounts of an app can have in flight when the service dies (a session at most CALLS_MAX): those that went on meanwhile came between. Read in a quarter of a second. */
+const RECENT_RECORDS = 20_000;

@@ -2,38 +2,40 @@
 export type RecentResult = { readonly op: number; readonly detail: Buffer };
 
 /**
- * Records remembered by the request that made them. A request that was taken but not answered by a killed gateway was among the last few:
- * the kernel has at most `max_background` plus one for each waiting thread in flight, far below this.
+ * Results remembered of each mount, at least; twice as many at most. What a killed gateway had asked and not answered is among its last few: the kernel has at most `max_background` and one for each waiting thread in flight, a
+ * session CALLS_MAX. Of each mount by itself: a gateway that is away for hours must find its own when it is back, whatever others did meanwhile.
  */
-const RECENT_MAX = 8192;
+const RECENT_MAX = 4096;
 
 /** The duplicate table: results of the last mutations by (mount, unique), consulted only for re-sent requests. */
 export class RecentResults {
-  #young: Generation = new Map();
-  #old: Generation = new Map();
-  #count = 0;
+  readonly #mounts = new Map<number, Generations>();
 
   /** Remembers the result of a request; `unique` 0 is none. */
   remember(mountId: number, unique: number, op: number, detail: Buffer): void {
     if (unique === 0) return;
-    if (this.#count >= RECENT_MAX) {
-      this.#old = this.#young;
-      this.#young = new Map();
-      this.#count = 0;
-    }
-    let mount = this.#young.get(mountId);
+    let mount = this.#mounts.get(mountId);
     if (mount === undefined) {
-      mount = new Map();
-      this.#young.set(mountId, mount);
+      mount = { young: new Map(), old: new Map() };
+      this.#mounts.set(mountId, mount);
     }
-    mount.set(unique, { op, detail });
-    this.#count++;
+    if (mount.young.size >= RECENT_MAX) {
+      mount.old = mount.young;
+      mount.young = new Map();
+    }
+    mount.young.set(unique, { op, detail });
   }
 
   find(mountId: number, unique: number): RecentResult | undefined {
-    return this.#young.get(mountId)?.get(unique) ?? this.#old.get(mountId)?.get(unique);
+    const mount = this.#mounts.get(mountId);
+    return mount?.young.get(unique) ?? mount?.old.get(unique);
+  }
+
+  /** The mount has ended: nothing of it is asked for again. */
+  forget(mountId: number): void {
+    this.#mounts.delete(mountId);
   }
 }
 
-/** By mount, then by the request's number. */
-type Generation = Map<number, Map<number, RecentResult>>;
+/** By the request's number. */
+type Generations = { young: Map<number, RecentResult>; old: Map<number, RecentResult> };

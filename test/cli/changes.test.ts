@@ -115,7 +115,7 @@ test("a followed feed goes on from its cursor, of the same app, when the service
     .trim()
     .split("\n")
     .map((text) => (JSON.parse(text) as { cursor?: { lsn: number } }).cursor?.lsn);
-  expect(cursors.slice(0, 3)).toEqual([undefined, 6, 8]);
+  expect([...new Set(cursors)].slice(0, 3)).toEqual([undefined, 6, 8]);
 });
 
 test("changes and delta refuse what can't be meant", async () => {

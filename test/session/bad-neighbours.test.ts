@@ -83,20 +83,34 @@ test("a newer gateway that also speaks our version is welcome", async () => {
   await vi.waitFor(() => expect(messages[0]?.message).toMatchObject({ case: "welcome", value: { version: 1 } }));
 });
 
-test("numbers out of turn end the stream: too far ahead, used up, and answers that were never sent", async () => {
+test("numbers out of turn end the stream: none, used up, and answers that nobody can have received", async () => {
   const call = (number: bigint, received = 0n) =>
     ({ message: { case: "call", value: { number, received, request: ATTRIBUTES } } }) as const;
+  const range = (from: bigint, to: bigint) =>
+    ({ message: { case: "receivedAnswers" as const, value: { received: 0n, beyond: [{ from, to }] } } });
   for (const bad of [
-    [call(BigInt(CALLS_MAX) + 1n)],
     [call(0n)],
     [call(1n), call(2n, 1n), call(1n, 1n)],
     [call(1n, 2n ** 60n)],
-    [call(1n, BigInt(CALLS_MAX) + 1n)],
+    [call(1n, 7n)],
+    [range(3n, 5n), call(4n)],
+    [range(5n, 3n)],
+    [range(0n, 3n)],
   ]) {
     const { stream, heard } = await greeted();
     for (const message of bad) stream.write(message);
-    expect(await heard.failure).toMatch(/out of turn|were not sent|out of range/);
+    expect(await heard.failure).toMatch(/out of turn|out of range|no range/);
   }
+  await stillServes();
+});
+
+test("more calls at a time than may be are refused", async () => {
+  fixture.files.answer = () => new Promise(() => {});
+  const { stream, heard } = await greeted();
+  for (let number = 1; number <= CALLS_MAX + 1; number++)
+    stream.write({ message: { case: "call", value: { number: BigInt(number), request: ATTRIBUTES } } });
+  expect(await heard.failure).toContain("under way");
+  fixture.files.answer = undefined;
   await stillServes();
 });
 

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { FsError, TidemarkError } from "../../src/domain/errors.ts";
-import { LIVE } from "../../src/domain/ids.ts";
+import { type ContentId, type InodeId, LIVE, type Lsn } from "../../src/domain/ids.ts";
+import type { Inode } from "../../src/domain/inode.ts";
 import { CONTEXT, codeOf, ROOT, SessionFixture, write } from "./fixture.ts";
 
 let fixture: SessionFixture;
@@ -52,6 +53,33 @@ test("more calls than may be under way wait for their turn, and all are answered
   const asked = Array.from({ length: 10_000 }, (_, index) => client.execute(write("x", BigInt(index)), CONTEXT));
   expect(new Set(await Promise.all(asked))).toEqual(new Set([1]));
   expect(fixture.files.count("write")).toBe(10_000);
+});
+
+test("a call that waits for hours holds up no other, however many there are, and is there after a break", async () => {
+  const client = await fixture.connect();
+  const { promise, resolve } = Promise.withResolvers<undefined>();
+  fixture.files.answer = (request) => (request.op === "setlk" ? promise : undefined);
+  const lock = { start: 0n, end: 9n, type: "write", pid: 1 } as const;
+  const waiting = client.execute({ op: "setlk", ino: ROOT, owner: 1n, flock: true, lock, wait: true }, CONTEXT);
+  for (let batch = 0; batch < 10; batch++) {
+    if (batch === 5) fixture.proxy.reset();
+    await Promise.all(Array.from({ length: 1500 }, () => client.execute(write("x"), CONTEXT)));
+  }
+  expect(fixture.files.count("write")).toBe(15_000);
+  resolve(undefined);
+  expect([await waiting, fixture.files.count("setlk")]).toEqual([undefined, 1]);
+});
+
+test("a listing of thousands of long links arrives", async () => {
+  const client = await fixture.connect();
+  const target = Buffer.alloc(4095, "x");
+  const entries = Array.from({ length: 4096 }, (_, index) => {
+    const inode = { ...INODE, ino: (index + 3) as InodeId, target };
+    return { name: Buffer.from(`link${index}`), ino: inode.ino, type: 10, cookie: BigInt(index + 16), inode };
+  });
+  fixture.files.answer = () => ({ entries, end: true });
+  const request = { op: "readdir", ino: ROOT, cookie: 0n, entriesMax: 4096, plus: true, at: LIVE } as const;
+  expect((await client.execute(request, CONTEXT)).entries.length).toBe(4096);
 });
 
 test("a change whose answer was lost with the stream is answered from memory, and was carried out once", async () => {
@@ -252,3 +280,25 @@ test("what a process before had asked ends before the next one's calls begin, an
   expect(order).toEqual(["begun", "done", "next"]);
   expect((await outcomes).map(({ status }) => status)).toEqual(["rejected", "rejected"]);
 });
+
+const TIME = { sec: 1, nsec: 2 };
+const INODE: Inode = {
+  ino: ROOT,
+  since: 1 as Lsn,
+  generation: 1,
+  mode: 0o120777,
+  uid: 0,
+  gid: 0,
+  nlink: 1,
+  rdev: 0,
+  size: 4095n,
+  allocatedBytes: 0n,
+  atime: TIME,
+  mtime: TIME,
+  ctime: TIME,
+  btime: TIME,
+  contentId: 0 as ContentId,
+  parent: 0,
+  target: Buffer.alloc(0),
+  restoredFrom: 0,
+};

@@ -118,7 +118,6 @@ class Feed {
   }
 
   *#linesOf({ appId, records, cursor }: ChangesPage): Generator<readonly ChangeRecord[]> {
-    const isNews = cursor.lsn !== this.#cursor?.lsn;
     // The name may be another app's when the feed is gone on with: from here on this one is meant.
     const { path, from: _from, fromTime: _time, ...rest } = this.#request;
     const app = { ...path.app, id: appId };
@@ -127,7 +126,8 @@ class Feed {
     this.#cursor = cursor;
     this.#app = appId;
     if (records.length > 0) yield records;
-    else if (isNews && this.#request.follow) yield* this.#end();
+    // Also when it is the one before: so a feed that is idle can be told from one that hangs.
+    else if (this.#request.follow) yield* this.#end();
   }
 
   /** The cursor as a line of its own, for programs. A table shows records only; a line of JSON can be either. */

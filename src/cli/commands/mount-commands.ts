@@ -1,4 +1,5 @@
-import { realpathSync } from "node:fs";
+import { existsSync, realpathSync } from "node:fs";
+import { join } from "node:path";
 import type { Command } from "commander";
 import type { LocksOption, MountInfo } from "../../domain/admin-catalogue.ts";
 import { TidemarkError } from "../../domain/errors.ts";
@@ -237,7 +238,9 @@ async function* allMounts(session: Session, elsewhere: readonly RemoteMountInfo[
     for await (const page of (await session.api()).mounts.listMounts(session.callOptions))
       yield page.map((local) => ({ local }));
   } catch (error) {
-    if (elsewhere.length === 0 || !(error instanceof TidemarkError) || error.code !== "UNAVAILABLE") throw error;
+    // A node without a service has mounts of other services, or none.
+    const isNode = elsewhere.length > 0 || existsSync(join(session.dataFolder, "node"));
+    if (!isNode || !(error instanceof TidemarkError) || error.code !== "UNAVAILABLE") throw error;
   }
 }
 

@@ -127,7 +127,9 @@ async function readTicket(session: Session, file: string, charsMax: number): Pro
       const message = `to join the service at ${file} it takes a ticket: tidemark node join ${file} --ticket FILE (on the service's machine: tidemark node invite NAME)`;
       throw new TidemarkError("INVALID_ARGUMENT", message, { cause });
     }
-    throw cause;
+    const why =
+      code === "ENOENT" ? "there is no such file" : code === "EISDIR" ? "it is a directory" : (code ?? String(cause));
+    throw new TidemarkError("INVALID_ARGUMENT", `${file} can't be read as a ticket: ${why}`, { cause });
   });
   if (found.length > charsMax)
     throw new TidemarkError("INVALID_ARGUMENT", `${file} is no ticket: it has ${found.length} bytes`);

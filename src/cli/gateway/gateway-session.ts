@@ -23,6 +23,9 @@ import type { TokenFile } from "./token-file.ts";
 /** How often it is looked whether the token was replaced. */
 const TOKEN_CHECK_MS = 2_000;
 
+/** A mount that was refused asks again each so many checks: a minute. */
+const REFUSED_CHECKS = 30;
+
 /** The service is waited for this long to say goodbye to. */
 const GOODBYE_MS = 5_000;
 
@@ -63,8 +66,11 @@ export class GatewaySession implements MetadataApi {
   #kept: KeptGrant | SessionGrant | undefined;
   /** Keeps I2: it is not the session of the process before. */
   #replaced = false;
+  /** A new session is asked for, in place of the one that was kept. */
+  #anew = false;
   #shown: SessionState;
   #stopChecking: () => void = () => {};
+  #refusedChecks = 0;
   readonly #closing = new AbortController();
 
   private constructor(options: GatewaySessionOptions) {
@@ -209,27 +215,48 @@ export class GatewaySession implements MetadataApi {
     if (kept === undefined) return asked;
     // A view stays the one it is, whatever its name has come to mean.
     const moment = kept.at === LIVE ? at : ({ kind: "lsn", lsn: kept.at } as const);
-    return this.#replaced ? { ...asked, at: moment } : { ...asked, at: moment, resume: kept.id };
+    return this.#anew ? { ...asked, at: moment, kernelMounted: true } : { ...asked, at: moment, resume: kept.id };
   }
 
   /** Opens again, for as long as it takes. Never rejects. */
   async #reopen(): Promise<void> {
     const { log, mount } = this.#options;
+    this.#anew = this.#replaced;
     for (;;) {
       try {
+        await this.#readableToken();
+        if (this.#isClosed) return;
         await this.#open({});
         return;
       } catch (error) {
-        if (this.#held.kind === "closed") return;
-        if (isOver(error) && !this.#replaced && mount.locks === "kernel") {
+        if (this.#isClosed) return;
+        if (isOver(error) && !this.#anew && mount.locks === "kernel") {
           log.warn(
             "the service does not know the session any more: a new one is opened; changes that were under way when this gateway ended fail",
           );
-          this.#replaced = true;
+          this.#anew = true;
           continue;
         }
         this.#refuse(error instanceof Error ? error.message : String(error));
         return;
+      }
+    }
+  }
+
+  get #isClosed(): boolean {
+    return this.#held.kind === "closed";
+  }
+
+  /** Resolves when the token's file can be read. That it can't be says nothing about the session. */
+  async #readableToken(): Promise<void> {
+    const { tokenFile, timers, log } = this.#options;
+    for (let said = false; !this.#isClosed; said = true) {
+      try {
+        tokenFile.read();
+        return;
+      } catch (error) {
+        if (!said) log.error("the token can't be read: waiting for it", { error: (error as Error).message });
+        await timers.wait(TOKEN_CHECK_MS);
       }
     }
   }
@@ -250,6 +277,7 @@ export class GatewaySession implements MetadataApi {
     this.#stopChecking = this.#options.timers.after(TOKEN_CHECK_MS, () => {
       this.#observe();
       if (this.#options.tokenFile.hasChanged()) this.#tryNewToken();
+      else if (this.#held.kind === "refused" && ++this.#refusedChecks % REFUSED_CHECKS === 0) this.#askAgain();
       if (this.#held.kind !== "closed") this.#checkToken();
     });
   }
@@ -270,9 +298,14 @@ export class GatewaySession implements MetadataApi {
       log.info("the token was replaced");
     } else if (this.#held.kind === "refused") {
       log.info("the token was replaced: asking the service again");
-      this.#hold({ kind: "opening" });
-      void this.#reopen();
+      this.#askAgain();
     }
+  }
+
+  /** What was refused may be allowed by now. */
+  #askAgain(): void {
+    this.#hold({ kind: "opening" });
+    void this.#reopen();
   }
 
   #observe(): void {
@@ -293,7 +326,7 @@ const REPLACED = new FsError("EIO", "the session in which this was asked is over
 
 /** The session is not there to go on with (any more). */
 function isOver(error: unknown): boolean {
-  return error instanceof TidemarkError && (error.code === "NOT_FOUND" || error.code === "FAILED_PRECONDITION");
+  return error instanceof TidemarkError && error.code === "NOT_FOUND";
 }
 
 /** Requests that must not run twice. */

@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import type { Clock } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
 import type { Timers } from "../../base/timers.ts";
+import type { Invalidation } from "../../domain/metadata-api.ts";
 import type { Audit } from "../../meta/audit.ts";
 import { recentNews } from "../../meta/news.ts";
 import type { MetadataService } from "../../meta/service.ts";
@@ -26,10 +27,13 @@ const LEASE_MS = 10_000;
 /** The sessions of a service. */
 export type ComposedSessions = {
   readonly sessions: Sessions;
-  /** Takes over the sessions of the process before; before the mounts are gone on with. */
-  start(): void;
-  /** Gateways come through this door from now on. What its predecessor may not have told them is told again. */
-  serve(server: NetworkServer | undefined): Promise<void>;
+  /**
+   * Takes over the sessions of the process before, and has told again what that may not have told them any more. Before the mounts are gone on with: a change that is made, or asked for again, is answered when gateways know of
+   * it, or their leases are over.
+   */
+  start(): Promise<void>;
+  /** Gateways come through this door from now on. */
+  serve(server: NetworkServer | undefined): void;
   stop(): void;
 };
 
@@ -41,13 +45,12 @@ export function composeSessions(parts: ComposeSessionsParts): ComposedSessions {
   const server = new SessionServer({ host: sessions, peerOf, clock, timers, log });
   return {
     sessions,
-    start: () => sessions.start(),
-    serve: async (network) => {
+    start: async () => {
+      sessions.start();
       for (const session of sessions.expected()) server.expect(session);
-      network?.add(server.definition, server.implementation);
-      // Before anybody comes: a change that is asked for again is answered when others know of it.
       await catchUp(service, sessions, log);
     },
+    serve: (network) => network?.add(server.definition, server.implementation),
     stop: () => {
       server.close();
       sessions.close();
@@ -61,9 +64,23 @@ async function catchUp(service: MetadataService, sessions: Sessions, log: Log): 
     const mounts = sessions.expected().filter(({ row }) => row.appId === app.id && row.at === undefined);
     if (mounts.length === 0) continue;
     try {
-      for await (const news of recentNews(app)) for (const { row } of mounts) app.coherent.tellAgain(row.id, news);
+      const told = new Set<string>();
+      for await (const news of recentNews(app)) {
+        const key = keyOf(news);
+        if (told.has(key)) continue;
+        told.add(key);
+        for (const { row } of mounts) app.coherent.tellAgain(row.id, news);
+      }
     } catch (error) {
       log.error("gateways may not have heard of the last changes before the restart", { appId: app.id, error });
     }
   }
+}
+
+/** What news is about, and who is not told: once is enough. */
+function keyOf(news: Invalidation): string {
+  const { excluding } = news;
+  if (news.kind === "inode") return `${excluding} ${news.ino}`;
+  const name = news.name.toString("latin1");
+  return news.kind === "snapshot" ? `${excluding} snapshot ${name}` : `${excluding} ${news.parent}/${name}`;
 }

@@ -10,6 +10,7 @@ import type { ResolvedMoment } from "../../domain/moment.ts";
 import { formatAppRef } from "../../domain/share-path.ts";
 import { hasInitFlag } from "../../gateway/fuse/init.ts";
 import type { Mounted } from "../../gateway/fuse/mount.ts";
+import { FILE_SYSTEM_TYPE, mountAt, readMountTable } from "../../gateway/fuse/mount-table.ts";
 import type { NotificationLanes } from "../../gateway/fuse/notification-lanes.ts";
 import type { FuseLoop } from "../../gateway/fuse/poll-loop.ts";
 import { contextOf, findShareRow } from "../../meta/catalogue-api.ts";
@@ -155,6 +156,9 @@ export class Mounts implements MountApi {
       throw new TidemarkError("NOT_FOUND", `nothing of ours is mounted at "${request.target}": see \`tidemark mount\``);
     const info = await this.#info(row);
     if (this.#active.has(row.id)) await host.umount(row.target, { lazy: request.lazy });
+    // One that a process before has left dead is in the way of whatever is mounted there next.
+    else if (mountAt(readMountTable(), row.target)?.fileSystem === FILE_SYSTEM_TYPE)
+      await host.umount(row.target, { lazy: true });
     if (request.lazy && this.#active.has(row.id)) service.catalogue.detachMount(row.id, SERVICE_CONTEXT);
     else await this.#ended(row);
     await service.syncCatalogue();

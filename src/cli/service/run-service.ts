@@ -106,7 +106,7 @@ export async function runService(options: RunServiceOptions): Promise<RunningSer
     const { tokens, audit } = composed;
     const sessions = composeSessions({ service, tokens, audit, clock, timers, log });
     // Before the mounts: then orphans end that nobody holds.
-    sessions.start();
+    await sessions.start();
     const { host } = options;
     const mountTokens = new MountTokens(composed);
     const dataFolder = folder.path;
@@ -133,7 +133,7 @@ export async function runService(options: RunServiceOptions): Promise<RunningSer
     closers.push(() => server.close({ graceMs: ADMIN_GRACE_MS }));
     closers.push(() => network.stop());
     closers.push(() => sessions.stop());
-    await sessions.serve(network.server);
+    sessions.serve(network.server);
     serveChanges(network.server, { service, changes: roles.changes, tokens, audit, log });
     await network.start();
     return { stop: closeAll };

@@ -82,18 +82,23 @@ export class Sessions implements SessionHost {
 
   async open(request: SessionOpen, peer: Peer): Promise<HostedSession> {
     const { service, tokens } = this.#parts;
+    // Whoever goes on with a session does so whatever its app and share are called by now.
+    const known = request.resume === undefined ? undefined : this.#known(request.resume, peer);
     const {
       grant: token,
       app,
       share,
     } = await tokens.exchangeNamed(request.token, {
       peer,
-      findApp: () => service.find(request.app),
-      findShare: ({ core }) => findShareRow(sharesAt(core, core.lastLsn), request.share),
+      findApp: () => known?.app ?? service.find(request.app),
+      findShare: ({ core }) => {
+        const shares = sharesAt(core, core.lastLsn);
+        return shares.find(({ id }) => id === known?.row.shareId) ?? findShareRow(shares, request.share);
+      },
     });
     try {
       const asked = { request, app, share, token, peer };
-      return request.resume === undefined ? await this.#begin(asked) : this.#goOn(asked, request.resume);
+      return request.resume === undefined ? await this.#begin(asked) : this.#goOn(asked, known, request.resume);
     } catch (error) {
       token.release();
       throw error;
@@ -130,18 +135,29 @@ export class Sessions implements SessionHost {
     const where = { appId: app.id, shareId: share.id, target: request.target.slice(0, TARGET_CHARS_MAX) };
     const draft = { ...where, ...rest, ...locks, ...(at === LIVE ? {} : { at }) };
     const row = service.catalogue.addMount(draft, contextOf(undefined));
-    const made = this.#take(app, row, { resumed: false });
-    made.present(token, this.#grantOf(asked, { row, id, resumed: false }));
-    await service.syncCatalogue();
+    // A kernel that has it mounted already may hold anything.
+    const made = this.#take(app, row, { resumed: request.kernelMounted === true });
+    try {
+      made.present(token, this.#grantOf(asked, { row, id, resumed: false }));
+      await service.syncCatalogue();
+    } catch (error) {
+      await made.end();
+      throw error;
+    }
     return made;
   }
 
-  #goOn(asked: Asked, id: SessionId): ShareSession {
-    const { app, share, token, peer } = asked;
+  /** The session that a gateway means, if it is this node's. */
+  #known(id: SessionId, peer: Peer): ShareSession | undefined {
     const hash = hashOf(id);
-    const found = [...this.#sessions.values()].find(({ row }) => row.session?.idHash === hash);
-    if (found === undefined || found.row.session?.node !== peer.node)
-      throw new TidemarkError("NOT_FOUND", "the session is over: mount the share again");
+    return [...this.#sessions.values()].find(
+      ({ row: { session } }) => session?.idHash === hash && session.node === peer.node,
+    );
+  }
+
+  #goOn(asked: Asked, found: ShareSession | undefined, id: SessionId): ShareSession {
+    const { app, share, token } = asked;
+    if (found === undefined) throw new TidemarkError("NOT_FOUND", "the session is over: mount the share again");
     const { row } = found;
     if (row.appId !== app.id || row.shareId !== share.id || row.root !== token.root)
       throw new TidemarkError("PERMISSION_DENIED", "the token is for another share or directory than the session");
@@ -152,10 +168,19 @@ export class Sessions implements SessionHost {
   }
 
   #take(app: OpenApp, row: MountRow, { resumed }: { readonly resumed: boolean }): ShareSession {
-    const { service, audit } = this.#parts;
+    const { service, audit, log } = this.#parts;
     app.engine.attachMount(row.id, { resumed, elsewhere: true });
     const onOver = (): void => void this.#sessions.delete(row.id);
-    const session = new ShareSession({ service, audit, app, row, grant: this.#placeholder(row), onOver });
+    const session = new ShareSession({
+      service,
+      audit,
+      log,
+      app,
+      row,
+      grant: this.#placeholder(row),
+      knowsNothing: !resumed,
+      onOver,
+    });
     this.#sessions.set(row.id, session);
     return session;
   }

@@ -1,4 +1,5 @@
 import { compareTimestamps } from "../../base/clock.ts";
+import type { Log } from "../../base/log.ts";
 import { TidemarkError } from "../../domain/errors.ts";
 import { LIVE, type Lsn } from "../../domain/ids.ts";
 import type { MetadataApi } from "../../domain/metadata-api.ts";
@@ -14,9 +15,12 @@ import { findMoment, snapshotNames } from "./app-moments.ts";
 export type ShareSessionParts = {
   readonly service: MetadataService;
   readonly audit: Audit;
+  readonly log: Log;
   readonly app: OpenApp;
   readonly row: MountRow;
   readonly grant: SessionGrant;
+  /** Its kernel has just made the mount. */
+  readonly knowsNothing: boolean;
   /** It is over: forget it. */
   readonly onOver: () => void;
 };
@@ -35,6 +39,10 @@ export class ShareSession implements HostedSession {
     this.#parts = parts;
     this.#row = parts.row;
     this.#grant = parts.grant;
+  }
+
+  get app(): OpenApp {
+    return this.#parts.app;
   }
 
   get row(): MountRow {
@@ -87,7 +95,7 @@ export class ShareSession implements HostedSession {
         return holder.tell(invalidation, options);
       },
     };
-    return coherent.attach(this.#row.id, filtered, { root: this.#grant.root, isNew: !this.#grant.resumed });
+    return coherent.attach(this.#row.id, filtered, { root: this.#grant.root, isNew: this.#parts.knowsNothing });
   }
 
   async findMoment(name: string): Promise<{ readonly slot: number; readonly lsn: Lsn } | undefined> {
@@ -106,8 +114,9 @@ export class ShareSession implements HostedSession {
   }
 
   leaseOver(): boolean {
+    const lost = this.#tried(() => this.#parts.app.engine.mountAway(this.#row.id, SERVICE_CONTEXT)) ?? 0;
     this.#note({ awaySince: this.#parts.service.clock.now() });
-    return this.#parts.app.engine.mountAway(this.#row.id, SERVICE_CONTEXT) > 0;
+    return lost > 0;
   }
 
   /** The gateway is there again. */
@@ -138,9 +147,22 @@ export class ShareSession implements HostedSession {
     this.#over = true;
     this.leave();
     const { app, service, onOver } = this.#parts;
-    app.engine.detachMount(this.#row.id, SERVICE_CONTEXT);
-    service.catalogue.removeMount(this.#row.id, SERVICE_CONTEXT);
+    this.#tried(() => app.engine.detachMount(this.#row.id, SERVICE_CONTEXT));
+    this.#tried(() => service.catalogue.removeMount(this.#row.id, SERVICE_CONTEXT));
     onOver();
+  }
+
+  /** What can't be written down now (a full disk, a journal that takes no more) is done again at the next start: the session is over all the same. */
+  #tried<T>(act: () => T): T | undefined {
+    try {
+      return act();
+    } catch (error) {
+      this.#parts.log.error("what became of a session can't be written down", {
+        mount: this.#row.id,
+        error: String(error),
+      });
+      return undefined;
+    }
   }
 
   /** Keeps what is known of the session; without `awaySince` the gateway is there. */
@@ -154,6 +176,7 @@ export class ShareSession implements HostedSession {
       (next.awaySince === undefined) === (session.awaySince === undefined) &&
       (next.awaySince === undefined || compareTimestamps(next.awaySince, session.awaySince ?? next.awaySince) === 0);
     if (same) return;
-    this.#row = this.#parts.service.catalogue.setSession(this.#row.id, next, SERVICE_CONTEXT) ?? this.#row;
+    const { catalogue } = this.#parts.service;
+    this.#row = this.#tried(() => catalogue.setSession(this.#row.id, next, SERVICE_CONTEXT)) ?? this.#row;
   }
 }

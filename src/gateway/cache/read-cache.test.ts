@@ -107,6 +107,21 @@ describe("the read cache", () => {
     await other.close();
   });
 
+  test("is found again whatever the sizes of its extents, and however they lie", async () => {
+    const first = await open();
+    const lengths = [1, 100, 4096, 65_535, 65_536, 65_537, 200_000, 8, 30_000, MIB, 5, 131_072, 17];
+    const places = Array.from({ length: 120 }, (_, index) => ({
+      at: index * 2 * MIB,
+      length: lengths[index % lengths.length] as number,
+    }));
+    const held = places.slice(-60);
+    for (const { at, length } of held) keep(first, 3, at, length);
+    await first.close();
+    const second = await open();
+    for (const { at, length } of held) expect(await look(second, 3, at, length)).toBe(`held 0+${length}`);
+    await second.close();
+  });
+
   test("never takes more than its bound, and gives up what was not used for longest", async () => {
     const cache = await open();
     keep(cache, 1, 0, MIB);

@@ -18,6 +18,9 @@ export type CachedExtent = Place & {
   readonly at: number;
 };
 
+/** Read at a time when looking for heads: a volume of small extents has many in it, one of large extents costs a read for each. */
+const SCAN_WINDOW_BYTES = 64 * 1024;
+
 /** One file of the cache. Errors are those of node:fs. */
 export class Volume {
   readonly number: number;
@@ -75,11 +78,15 @@ export class Volume {
 
   /** The extents of an opened volume in their order; what follows the first that is not whole was never finished, and is cut off. */
   async *scan(): AsyncGenerator<CachedExtent, void, undefined> {
-    const head = Buffer.alloc(EXTENT_HEAD_BYTES_MAX);
+    const window = Buffer.alloc(SCAN_WINDOW_BYTES);
+    let [start, end] = [0, 0];
     let at = VOLUME_HEAD_BYTES;
     while (at < this.#bytes) {
-      const { bytesRead } = await this.#file.read(head, 0, head.length, at);
-      const extent = decodeExtentHead(head.subarray(0, bytesRead));
+      if (at + EXTENT_HEAD_BYTES_MAX > end && end < this.#bytes) {
+        const { bytesRead } = await this.#file.read(window, 0, window.length, at);
+        [start, end] = [at, at + bytesRead];
+      }
+      const extent = at < end ? decodeExtentHead(window.subarray(at - start, end - start)) : undefined;
       if (extent === undefined || at + extent.dataAt + extent.length > this.#bytes) break;
       const { segment, position, length, sums, dataAt } = extent;
       yield { segment, position, length, sums, volume: this, at: at + dataAt };

@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { closeSync, fstatSync, writeFileSync } from "node:fs";
-import { realpath, stat } from "node:fs/promises";
+import { realpath, stat, statfs } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { TidemarkError } from "../../domain/errors.ts";
 import type { InFlightMarks, Resume } from "./connection.ts";
@@ -211,7 +211,8 @@ async function probe(target: string): Promise<"alive" | "dead"> {
   const timeout = new Promise<"alive">((done) => {
     AbortSignal.timeout(STAT_TIMEOUT_MS).addEventListener("abort", () => done("alive"), { once: true });
   });
-  const look = stat(target).then(
+  // Not stat: a kernel answers that from what it has cached, also for a server that is gone.
+  const look = statfs(target).then(
     (): "alive" => "alive",
     (error: NodeJS.ErrnoException): "alive" | "dead" =>
       error.code === "ENOTCONN" || error.code === "ECONNABORTED" ? "dead" : "alive",

@@ -176,10 +176,14 @@ export function fromInode(row: pb.InodeRow): Inode {
   };
 }
 
+const NO_TARGET = Buffer.alloc(0);
+
 type Entry = ReplyMap["readdir"]["entries"][number];
 
 function toEntry({ name, ino, type, cookie, inode }: Entry): MessageInitShape<typeof pb.DirectoryEntrySchema> {
-  return { name, ino: wide(ino), type, cookie, ...(inode === undefined ? {} : { inode: toInode(inode) }) };
+  // Where links lead is asked for when somebody follows them: 4,096 of them would not fit a message.
+  const known = inode === undefined ? {} : { inode: { ...toInode(inode), target: NO_TARGET } };
+  return { name, ino: wide(ino), type, cookie, ...known };
 }
 
 function fromEntry(entry: pb.DirectoryEntry): Entry {

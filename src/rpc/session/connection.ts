@@ -16,8 +16,9 @@ export type ConnectionParts = {
   readonly stream: SessionStream;
   readonly address: string;
   readonly hello: SessionOpen;
-  /** Up to which call all answers have arrived. */
+  /** Which answers have arrived: up to one, and beyond it. */
   readonly received: number;
+  readonly beyond: readonly { readonly from: bigint; readonly to: bigint }[];
   /** Hello.process. */
   readonly process: number;
   readonly clock: Clock;
@@ -54,7 +55,10 @@ export class Connection {
     stream.on("data", (message: SessionResponse) => {
       if (this.#over) return;
       this.#heardMs = parts.clock.monotonicMs();
-      if (greeted) return parts.onMessage(message);
+      if (greeted) {
+        this.#message(message);
+        return;
+      }
       greeted = true;
       stopWaiting();
       this.#welcome(message);
@@ -94,6 +98,16 @@ export class Connection {
     this.#broken(new TidemarkError("UNAVAILABLE", reason));
   }
 
+  #message(message: SessionResponse): void {
+    try {
+      this.#parts.onMessage(message);
+    } catch (error) {
+      this.abandon(
+        `the service said something that can't be: ${error instanceof Error ? error.message : String(error)}`,
+      );
+    }
+  }
+
   #broken(error: TidemarkError): void {
     if (this.#over) return;
     this.#over = true;
@@ -126,7 +140,7 @@ function fromStreamError(error: ServiceError, address: string): TidemarkError {
   return transient ? new TidemarkError("UNAVAILABLE", known.message, { cause: error }) : known;
 }
 
-function helloOf({ hello, received, process }: ConnectionParts) {
+function helloOf({ hello, received, beyond, process }: ConnectionParts) {
   const { app, share, at, readOnly, locks, target, token, resume } = hello;
   return {
     versionMin: VERSION_MIN,
@@ -140,7 +154,9 @@ function helloOf({ hello, received, process }: ConnectionParts) {
     token,
     resume: resume ?? "",
     received: wide(received),
+    beyond: [...beyond],
     process: wide(process),
+    kernelMounted: hello.kernelMounted === true,
   };
 }
 

@@ -9,6 +9,7 @@ import type { Call } from "../gen/tidemark/v1/session_pb.ts";
 import { type AnswerShape, type SessionReplies, toAnswer, toInvalidation } from "./answer-codec.ts";
 import { fromCall, type MountCall } from "./call-codec.ts";
 import { CALLS_MAX, NEWS_MAX } from "./limits.ts";
+import { NumberRanges } from "./number-ranges.ts";
 import type { SessionResponseShape } from "./session-streams.ts";
 
 /** Where messages to the gateway go: the stream that is connected now. */
@@ -28,11 +29,37 @@ export type LiveSessionParts = {
   readonly onOver: () => void;
 };
 
+/** Answers that are not kept: asking again answers as well, and they may be large. What a listing tells a kernel of is then counted twice, which only keeps orphans for longer. */
+const ASKED_AGAIN: ReadonlySet<(Request | MountCall)["op"]> = new Set([
+  "read",
+  "map",
+  "readdir",
+  "readlink",
+  "getxattr",
+  "listxattr",
+  "lseek",
+  "statfs",
+  "getlk",
+]);
+
+/** Pieces of one map: 2 MiB of message. */
+const MAP_PIECES_MAX = 100_000;
+
+/** A cache that gets this reads without a map. */
+const TRY_PLAINLY: AnswerShape = { case: "failure", value: { errno: ERRNO.EAGAIN } };
+
 const LOCKS_LOST = "the lease ran out while locks were held: they were given to others";
+
+/** Which answers have arrived, as the gateway says: up to one, and beyond it. */
+export type Received = {
+  readonly received: bigint;
+  readonly beyond: readonly { readonly from: bigint; readonly to: bigint }[];
+};
 
 type News = {
   readonly number: number;
-  readonly sinceMs: number;
+  /** When it was sent first on the stream that is there now. */
+  sinceMs: number;
   readonly what: Invalidation;
   readonly doubtful: boolean;
   done(): void;
@@ -64,8 +91,8 @@ export class LiveSession {
   readonly #detach: () => void;
   readonly #hosted: HostedSession;
   #outlet: Outlet | undefined;
-  #received = 0;
-  #newest = 0;
+  /** Calls whose answers have arrived, or were given by the process before. */
+  #received = new NumberRanges();
   #newsNumber = 0;
   #sentMs: number;
   #heardMs: number;
@@ -98,15 +125,11 @@ export class LiveSession {
     return Math.max(0, this.#cutOffUntilMs - this.#parts.clock.monotonicMs());
   }
 
-  /**
-   * A gateway has come. `received`: up to which call it has all answers, for a session whose calls the process before has answered. `process`: its own; another than before has asked nothing yet.
-   */
-  goOn(received: number, process: number): void {
+  /** A gateway has come. `process`: Hello.process; another than before has asked nothing yet. Throws INVALID_ARGUMENT. */
+  goOn(received: Received, process: number): void {
     if (this.#process !== undefined && this.#process !== process) this.#startAnew();
     this.#process = process;
-    if (this.#newest > 0) return;
-    this.#received = received;
-    this.#newest = received;
+    this.#forget(received);
   }
 
   /** A stream is there, the first or a later one; one that still seems to be there is dead. Call after the welcome was sent: news goes out at once. */
@@ -123,7 +146,10 @@ export class LiveSession {
     this.#leaseOver = false;
     this.#heardMs = this.#parts.clock.monotonicMs();
     this.#sentMs = this.#heardMs;
-    for (const news of this.#news) this.#sendNews(news);
+    for (const news of this.#news) {
+      news.sinceMs = this.#heardMs;
+      this.#sendNews(news);
+    }
   }
 
   /** The stream broke. What runs goes on; the answers are kept. */
@@ -131,36 +157,46 @@ export class LiveSession {
     if (this.#outlet === outlet) this.#outlet = undefined;
   }
 
-  /** Anything came from the gateway. */
-  heard(received: bigint | undefined): void {
+  /** Anything came from the gateway. Throws INVALID_ARGUMENT. */
+  heard(received: Received | undefined): void {
     this.#heardMs = this.#parts.clock.monotonicMs();
-    if (received === undefined) return;
-    const upTo = safeNumber(received, "received");
-    // Some of them may have been answered by the process before.
-    if (upTo > this.#received + CALLS_MAX)
-      throw new TidemarkError("INVALID_ARGUMENT", `${upTo} answers were received: that many were not sent`);
-    this.#newest = Math.max(this.#newest, upTo);
-    for (let number = this.#received + 1; number <= upTo; number++) this.#answers.delete(number);
-    this.#received = Math.max(this.#received, upTo);
+    if (received !== undefined) this.#forget(received);
   }
 
   /** Carries out a call, or answers it again. Throws INVALID_ARGUMENT for one that breaks the protocol. */
   call(call: Call): void {
-    this.heard(call.received);
+    this.heard({ received: call.received, beyond: [] });
     const number = safeNumber(call.number, "number");
-    if (number <= this.#received || number > this.#received + CALLS_MAX)
-      throw new TidemarkError("INVALID_ARGUMENT", `call ${number} is out of turn: ${this.#received} were received`);
-    this.#newest = Math.max(this.#newest, number);
     const known = this.#answers.get(number);
     if (known !== undefined) {
       this.#send({ message: answer(number, known) });
       return;
     }
     if (this.#running.has(number)) return;
+    if (number === 0 || this.#received.has(number))
+      throw new TidemarkError("INVALID_ARGUMENT", `call ${number} is out of turn: its answer was received`);
+    if (this.#answers.size + this.#running.size >= CALLS_MAX)
+      throw new TidemarkError("INVALID_ARGUMENT", `call ${number} is out of turn: ${CALLS_MAX} are under way`);
     const controller = new AbortController();
     this.#running.set(number, controller);
-    if (this.#formerSettled === undefined) this.#run(number, call, controller.signal);
-    else void this.#formerSettled.then(() => this.#run(number, call, controller.signal));
+    const generation = this.#generation;
+    if (this.#formerSettled === undefined) this.#run(number, call, { generation, signal: controller.signal });
+    else void this.#formerSettled.then(() => this.#run(number, call, { generation, signal: controller.signal }));
+  }
+
+  /** Answers that have arrived are not needed any more. */
+  #forget({ received, beyond }: Received): void {
+    if (beyond.length > CALLS_MAX + 1)
+      throw new TidemarkError("INVALID_ARGUMENT", `${beyond.length} ranges of answers: more than there can be`);
+    const dense = safeNumber(received, "received");
+    if (dense <= this.#received.dense && beyond.length === 0) return;
+    this.#received.add(1, dense);
+    for (const range of beyond) {
+      const [from, to] = [safeNumber(range.from, "from"), safeNumber(range.to, "to")];
+      if (from < 1 || to < from) throw new TidemarkError("INVALID_ARGUMENT", `there is no range ${from} to ${to}`);
+      this.#received.add(from, to);
+    }
+    for (const number of this.#answers.keys()) if (this.#received.has(number)) this.#answers.delete(number);
   }
 
   /** The caller was interrupted: a call that waits ends with EINTR. */
@@ -216,8 +252,7 @@ export class LiveSession {
     for (const controller of this.#running.values()) controller.abort();
     this.#running.clear();
     this.#answers.clear();
-    this.#received = 0;
-    this.#newest = 0;
+    this.#received = new NumberRanges();
     if (this.#runs.size === 0) return;
     const settled = Promise.all([...this.#runs, this.#formerSettled]).then(() => {
       if (this.#formerSettled === settled) this.#formerSettled = undefined;
@@ -225,11 +260,11 @@ export class LiveSession {
     this.#formerSettled = settled;
   }
 
-  #run(number: number, call: Call, signal: AbortSignal): void {
-    const generation = this.#generation;
+  #run(number: number, call: Call, of: { readonly generation: number; readonly signal: AbortSignal }): void {
+    const { generation, signal } = of;
     // Nobody waits for what a process before has asked.
-    const isWanted = (): boolean => generation === this.#generation;
-    if (signal.aborted && !this.#running.has(number)) return;
+    const isWanted = (): boolean => generation === this.#generation && !this.#over;
+    if (!isWanted()) return;
     let request: Request | MountCall;
     try {
       request = fromCall(call.request);
@@ -264,8 +299,8 @@ export class LiveSession {
   }
 
   #answer(number: number, op: (Request | MountCall)["op"], reply: unknown): void {
-    const shape = toAnswer(op, reply as SessionReplies[typeof op]);
-    this.#finished(number, shape, op !== "read" && op !== "map");
+    const shape = op === "map" && isTooLarge(reply) ? TRY_PLAINLY : toAnswer(op, reply as SessionReplies[typeof op]);
+    this.#finished(number, shape, !ASKED_AGAIN.has(op));
   }
 
   #fail(number: number, error: unknown): void {
@@ -275,7 +310,7 @@ export class LiveSession {
   #finished(number: number, shape: AnswerShape, keep: boolean): void {
     this.#running.delete(number);
     if (this.#over) return;
-    if (keep && number > this.#received) this.#answers.set(number, shape);
+    if (keep) this.#answers.set(number, shape);
     this.#send({ message: answer(number, shape) });
   }
 
@@ -317,19 +352,28 @@ export class LiveSession {
 
   /** Looks several times in a lease whether the gateway is still there. */
   #check(): void {
-    const { leaseMs } = this.#hosted.grant;
-    const { clock, timers } = this.#parts;
-    this.#cancelCheck = timers.after(Math.ceil(leaseMs / 8), () => {
+    const { timers, onDefect } = this.#parts;
+    this.#cancelCheck = timers.after(Math.ceil(this.#hosted.grant.leaseMs / 8), () => {
       if (this.#over) return;
-      const nowMs = clock.monotonicMs();
-      const silent = nowMs - this.#heardMs >= leaseMs;
-      const [oldest] = this.#news;
-      if (oldest !== undefined && nowMs - oldest.sinceMs >= leaseMs)
-        this.#cutOff("news was not acknowledged for a whole lease");
-      if (this.#outlet !== undefined && silent) this.#cutOff("nothing was heard of the gateway for a whole lease");
-      if (this.#outlet === undefined && !this.#leaseOver && nowMs - this.#sentMs >= leaseMs) this.#endLease();
-      this.#check();
+      try {
+        this.#look();
+      } catch (error) {
+        // Nobody is above a timer: it would end the process.
+        onDefect(error);
+      }
+      if (!this.#over) this.#check();
     });
+  }
+
+  #look(): void {
+    const { leaseMs } = this.#hosted.grant;
+    const nowMs = this.#parts.clock.monotonicMs();
+    const [oldest] = this.#news;
+    if (oldest !== undefined && nowMs - oldest.sinceMs >= leaseMs)
+      this.#cutOff("news was not acknowledged for a whole lease");
+    if (this.#outlet !== undefined && nowMs - this.#heardMs >= leaseMs)
+      this.#cutOff("nothing was heard of the gateway for a whole lease");
+    if (this.#outlet === undefined && !this.#leaseOver && nowMs - this.#sentMs >= leaseMs) this.#endLease();
   }
 
   #endLease(): void {
@@ -344,6 +388,11 @@ export class LiveSession {
   #releaseNews(): void {
     for (const news of this.#news.splice(0)) news.done();
   }
+}
+
+/** Whether a map would not fit a message: some 20 bytes a piece. */
+function isTooLarge(reply: unknown): boolean {
+  return Array.isArray(reply) && reply.length > MAP_PIECES_MAX;
 }
 
 function answer(number: number, shape: AnswerShape): SessionResponseShape["message"] & object {

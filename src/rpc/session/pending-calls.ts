@@ -4,6 +4,7 @@ import type { ReplyOf, Request } from "../../domain/metadata-api.ts";
 import { wide } from "../codec/values.ts";
 import type { MountCall, toCall } from "./call-codec.ts";
 import { CALLS_MAX } from "./limits.ts";
+import { NumberRanges } from "./number-ranges.ts";
 import type { SessionRequestShape } from "./session-streams.ts";
 
 /** A call before it has a number. */
@@ -36,7 +37,8 @@ type Send = (message: SessionRequestShape) => void;
  *
  * Invariants
  * P1  Numbers are dense: `received` is the highest up to which every call is answered (or given up by its caller, and the answer has come).
- * P2  At most CALLS_MAX numbers lie above `received`: what more is asked waits for its turn.
+ * P2  At most CALLS_MAX calls are unanswered, or answered without the service having been told that the answer has arrived: what more is asked waits for its turn. It is told in time, so that a call
+ *     that waits for hours (a lock) holds up no other.
  */
 export class PendingCalls {
   readonly #clock: Clock;
@@ -45,10 +47,10 @@ export class PendingCalls {
   #queue: PendingCall[] = [];
   /** Calls whose callers were interrupted, and that are not answered. */
   readonly interrupted = new Set<number>();
-  /** Answered above `received`. */
-  readonly #answered = new Set<number>();
+  readonly #answered = new NumberRanges();
+  /** Of how many answers the service knows that they have arrived, at least. */
+  #toldCount = 0;
   #newest = 0;
-  #received = 0;
 
   constructor(options: { readonly clock: Clock }) {
     this.#clock = options.clock;
@@ -56,7 +58,14 @@ export class PendingCalls {
 
   /** P1. */
   get received(): number {
-    return this.#received;
+    return this.#answered.dense;
+  }
+
+  /** The answers that have arrived above `received`. */
+  get beyond(): { readonly from: bigint; readonly to: bigint }[] {
+    const { received } = this;
+    const beyond = this.#answered.ranges.filter(({ from }) => from > received);
+    return beyond.map(({ from, to }) => ({ from: wide(from), to: wide(to) }));
   }
 
   get size(): number {
@@ -69,15 +78,17 @@ export class PendingCalls {
     const askedMs = this.#clock.monotonicMs();
     const number = ++this.#newest;
     const pending = { ...call, number, askedMs, sentMs: Number.POSITIVE_INFINITY, resolve, reject };
-    if (number > this.#received + CALLS_MAX) this.#queue.push(pending);
-    else this.#start(pending, send);
     this.#send = send;
+    if (this.#queue.length > 0 || !this.#hasTurn) this.#queue.push(pending);
+    else this.#start(pending, send);
     return { number, promise };
   }
 
   /** After a reconnect: everything that may or may not have arrived, in order. */
   sendAgain(send: Send): void {
     this.#send = send;
+    // The Hello has said it.
+    this.#toldCount = this.#answered.count;
     for (const call of this.#calls.values()) {
       const sent = call.sentMs !== Number.POSITIVE_INFINITY;
       this.#sendCall({ ...call, again: call.again || sent }, send);
@@ -88,12 +99,14 @@ export class PendingCalls {
   /** The call of an answer; undefined for one that nobody waits for. */
   take(number: number): PendingCall | undefined {
     const call = this.#calls.get(number);
-    if (number > this.#received && number <= this.#newest) this.#answered.add(number);
+    // An answer to a call that was never sent is nothing to go by.
+    if (call === undefined) return undefined;
+    this.#answered.add(number);
     this.#calls.delete(number);
     this.interrupted.delete(number);
-    while (this.#answered.delete(this.#received + 1)) this.#received++;
+    if (this.#answered.count - this.#toldCount >= CALLS_MAX / 4) this.#tellReceived();
     this.#startQueued();
-    return call === undefined || call.sentMs === GIVEN_UP ? undefined : call;
+    return call.sentMs === GIVEN_UP ? undefined : call;
   }
 
   /** Its caller is told; the answer, when it comes, is for nobody. */
@@ -127,8 +140,19 @@ export class PendingCalls {
 
   #send: Send = () => {};
 
+  /** Keeps P2. */
+  get #hasTurn(): boolean {
+    return this.#calls.size + this.#answered.count - this.#toldCount < CALLS_MAX;
+  }
+
+  #tellReceived(): void {
+    this.#toldCount = this.#answered.count;
+    const value = { received: wide(this.received), beyond: this.beyond };
+    this.#send({ message: { case: "receivedAnswers", value } });
+  }
+
   #startQueued(): void {
-    while (this.#queue[0] !== undefined && this.#queue[0].number <= this.#received + CALLS_MAX) {
+    while (this.#queue[0] !== undefined && this.#hasTurn) {
       const next = this.#queue.shift();
       if (next !== undefined) this.#start(next, this.#send);
     }
@@ -142,7 +166,9 @@ export class PendingCalls {
 
   #sendCall(call: PendingCall, send: Send): void {
     const { number, unique, again, uid, gid, pid, request } = call;
-    const value = { number: wide(number), received: wide(this.#received), unique: wide(unique), again, uid, gid, pid };
+    const { received } = this;
+    this.#toldCount = Math.max(this.#toldCount, received);
+    const value = { number: wide(number), received: wide(received), unique: wide(unique), again, uid, gid, pid };
     send({ message: { case: "call", value: { ...value, request } } });
     // Before anything else is asked: the lock must not be had after its caller has unlocked, or closed the file.
     if (call.sentMs === GIVEN_UP && request?.case === "setlk")

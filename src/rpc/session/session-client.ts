@@ -2,7 +2,7 @@ import { crc32 } from "node:zlib";
 import type { Clock } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
 import type { Timers } from "../../base/timers.ts";
-import { FsError, TidemarkError } from "../../domain/errors.ts";
+import { type ErrorCode, FsError, TidemarkError } from "../../domain/errors.ts";
 import type { InodeId, Lsn } from "../../domain/ids.ts";
 import type {
   Invalidation,
@@ -20,7 +20,7 @@ import { type MountCall, toCall } from "./call-codec.ts";
 import { Connection } from "./connection.ts";
 import { PINGS_PER_LEASE } from "./limits.ts";
 import { PendingCalls } from "./pending-calls.ts";
-import type { SessionRequestShape, SessionStreams } from "./session-streams.ts";
+import type { SessionRequestShape, SessionStream, SessionStreams } from "./session-streams.ts";
 
 /** What a caller gets while the service is away: it waits, as long as it takes, or is told EIO after a while (NFS's words for it). */
 export type Patience = { readonly kind: "hard" } | { readonly kind: "soft"; readonly timeoutMs: number };
@@ -49,6 +49,15 @@ const RECONNECT_MAX_MS = 2_000;
 /** How often callers that have waited too long are looked for, on soft mounts. */
 const PATIENCE_CHECK_MS = 250;
 
+/** A Hello that was answered with one of these is refused for good; whatever else (a full disk, too many sessions) may be over the next time. */
+const FINAL: ReadonlySet<ErrorCode> = new Set([
+  "PERMISSION_DENIED",
+  "NOT_FOUND",
+  "FAILED_PRECONDITION",
+  "INVALID_ARGUMENT",
+  "UNSUPPORTED",
+]);
+
 /** Words of grpc-js when a message could not be encoded. */
 const UNSENDABLE = "serialization failure";
 
@@ -67,9 +76,14 @@ export class SessionClient implements MetadataApi {
   #grant: SessionGrant | undefined;
   #connection: Connection | undefined;
   #token: string;
+  /** Of the last Hello, and of the last one that was welcome. */
+  #presentedToken: string;
+  #goodToken: string | undefined;
   #state: "connecting" | "connected" | "reconnecting" | "ended" = "connecting";
   #endReason: string | undefined;
   #failures = 0;
+  /** What the last try to connect ended with. */
+  #whyNot = "";
   #lateUntilMs = 0;
   #awaySinceMs: number | undefined;
   #stopTimers: (() => void)[] = [];
@@ -82,6 +96,7 @@ export class SessionClient implements MetadataApi {
   private constructor(options: SessionClientOptions) {
     this.#options = options;
     this.#token = options.request.token;
+    this.#presentedToken = this.#token;
     this.#calls = new PendingCalls({ clock: options.clock });
     this.#ownUnique = Math.floor(options.randomFraction() * 2 ** 40) * 2 + 1;
     this.#process =
@@ -96,7 +111,9 @@ export class SessionClient implements MetadataApi {
     const { timers, openTimeoutMs, streams } = options;
     if (openTimeoutMs !== undefined) {
       const give = timers.after(openTimeoutMs, () =>
-        client.#finish(new TidemarkError("UNAVAILABLE", `the service at ${streams.address} is not reachable`)),
+        client.#finish(
+          new TidemarkError("UNAVAILABLE", `the service at ${streams.address} is not reachable${client.#whyNot}`),
+        ),
       );
       client.#stopTimers.push(give);
       client.#opened.promise.then(give, give);
@@ -236,11 +253,20 @@ export class SessionClient implements MetadataApi {
   #connect(): void {
     if (this.#state === "ended") return;
     const { streams, clock, timers, request } = this.#options;
+    this.#presentedToken = this.#token;
+    let stream: SessionStream;
+    try {
+      stream = streams.open();
+    } catch (error) {
+      this.#broken(new TidemarkError("UNAVAILABLE", error instanceof Error ? error.message : String(error)));
+      return;
+    }
     this.#connection = new Connection({
-      stream: streams.open(),
+      stream,
       address: streams.address,
       hello: { ...request, token: this.#token, ...(this.#grant === undefined ? {} : { resume: this.#grant.id }) },
       received: this.#calls.received,
+      beyond: this.#calls.beyond,
       process: this.#process,
       clock,
       timers,
@@ -254,6 +280,7 @@ export class SessionClient implements MetadataApi {
     if (this.#state === "ended") return;
     const first = this.#grant === undefined;
     this.#grant = grant;
+    this.#goodToken = this.#presentedToken;
     this.#failures = 0;
     this.#state = "connected";
     if (this.#awaySinceMs !== undefined) {
@@ -334,10 +361,11 @@ export class SessionClient implements MetadataApi {
       this.#goodbye.resolve();
       return;
     }
-    if (error.code !== "UNAVAILABLE" && error.code !== "CANCELLED" && error.code !== "INTERNAL") {
+    if (FINAL.has(error.code) && !this.#hasAnotherToken()) {
       this.#finish(error, "EACCES");
       return;
     }
+    this.#whyNot = `: ${error.message}`;
     const { clock, timers, log, randomFraction, streams } = this.#options;
     if (error.message.includes(UNSENDABLE)) {
       // Ours, and it would be sent again and again.
@@ -355,7 +383,16 @@ export class SessionClient implements MetadataApi {
     for (const number of this.#calls.interrupted) this.#calls.fail(number, FsError.of("EINTR"));
     const delayMs = this.#failures === 0 ? 0 : Math.min(RECONNECT_MS * 2 ** (this.#failures - 1), RECONNECT_MAX_MS);
     this.#failures++;
-    this.#stopTimers.push(timers.after(delayMs * (1 - randomFraction() / 2), () => this.#connect()));
+    this.#stopTimers = [timers.after(delayMs * (1 - randomFraction() / 2), () => this.#connect())];
+  }
+
+  /** Whether there is another token to try than the one that was refused: one that came meanwhile, or, when a new one was refused, the one that was good before. */
+  #hasAnotherToken(): boolean {
+    if (this.#token !== this.#presentedToken) return true;
+    if (this.#goodToken === undefined || this.#goodToken === this.#token) return false;
+    this.#options.log.warn("the new token is refused: going on with the one before");
+    this.#token = this.#goodToken;
+    return true;
   }
 
   #watchPatience(timeoutMs: number): void {

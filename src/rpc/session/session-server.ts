@@ -91,13 +91,16 @@ export class SessionServer {
 
   /** The session that a Hello asks for. */
   async #open(hello: Hello, peer: Peer): Promise<LiveSession> {
-    const hosted = await this.#parts.host.open(toSessionOpen(hello), peer);
+    const request = toSessionOpen(hello);
+    const process = safeNumber(hello.process, "process");
+    const hosted = await this.#parts.host.open(request, peer);
+    if (this.#closed) throw new TidemarkError("UNAVAILABLE", "the service is stopping");
     const { mountId } = hosted.grant;
     const live = this.#live.get(mountId) ?? this.#makeLive(hosted);
+    this.#live.set(mountId, live);
     if (live.waitMs > 0)
       throw new TidemarkError("UNAVAILABLE", "the gateway was cut off: it may come back when its lease has run out");
-    live.goOn(safeNumber(hello.received, "received"), safeNumber(hello.process, "process"));
-    this.#live.set(mountId, live);
+    live.goOn(hello, process);
     return live;
   }
 
@@ -123,6 +126,9 @@ class Conversation implements Outlet {
   readonly #stream: ServerStream;
   readonly #parts: ConversationParts;
   #session: LiveSession | undefined;
+  /** Of messages that the transport has not taken: grpc-js counts messages, not bytes. */
+  #unreadBytes = 0;
+  #paused = false;
   #greeted = false;
   #ended = false;
 
@@ -146,7 +152,6 @@ class Conversation implements Outlet {
       onEnd();
     };
     stream.on("data", (message: SessionRequestMessage) => this.#take(message));
-    stream.on("drain", () => stream.resume());
     stream.on("cancelled", leave);
     stream.on("error", leave);
     stream.on("close", leave);
@@ -158,9 +163,21 @@ class Conversation implements Outlet {
 
   send(message: SessionResponseShape): void {
     if (this.#ended) return;
-    this.#stream.write(message);
+    const bytes = bytesOf(message);
+    this.#unreadBytes += bytes;
+    this.#stream.write(message, () => {
+      this.#unreadBytes -= bytes;
+      if (this.#paused && this.#unreadBytes <= UNREAD_BYTES_MAX / 2) this.#goOnReading();
+    });
     // A reader that is slower than its own questions is asked to wait: what it says next is read when it has caught up.
-    if (this.#stream.writableLength > UNREAD_BYTES_MAX) this.#stream.pause();
+    if (this.#unreadBytes <= UNREAD_BYTES_MAX || this.#paused) return;
+    this.#paused = true;
+    this.#stream.pause();
+  }
+
+  #goOnReading(): void {
+    this.#paused = false;
+    this.#stream.resume();
   }
 
   farewell(reason: string, final: boolean): void {
@@ -200,8 +217,11 @@ class Conversation implements Outlet {
         session.cancel(message.value.number);
         return;
       case "ping":
-        session.heard(message.value.received);
+        session.heard({ received: message.value.received, beyond: [] });
         session.pong(message.value.number);
+        return;
+      case "receivedAnswers":
+        session.heard(message.value);
         return;
       case "goodbye":
         this.#goodbye(session);
@@ -222,7 +242,11 @@ class Conversation implements Outlet {
     const version = versionOf(hello);
     const peer = this.#parts.peerOf(this.#stream);
     const session = await this.#parts.open(hello, peer);
-    if (this.#ended) return;
+    if (this.#ended) {
+      // A session that its gateway never heard of is nobody's; it asks again.
+      if (hello.resume === "" && !session.connected) await session.goodbye();
+      return;
+    }
     const { grant } = session.hosted;
     this.send({ message: { case: "welcome", value: toWelcome(grant, version, hello.resume !== "") } });
     this.#session = session;
@@ -238,6 +262,19 @@ class Conversation implements Outlet {
     fail(this.#stream, known);
   }
 }
+
+/** About how long a message is: what is long in it. */
+function bytesOf({ message }: SessionResponseShape): number {
+  const shape = message?.case === "answer" ? message.value.answer : undefined;
+  if (shape?.case === "data") return (shape.value.data?.length ?? 0) + MESSAGE_BYTES;
+  if (shape?.case === "page") return (shape.value.entries?.length ?? 0) * ENTRY_BYTES + MESSAGE_BYTES;
+  if (shape?.case === "map") return (shape.value.pieces?.length ?? 0) * PIECE_BYTES + MESSAGE_BYTES;
+  return MESSAGE_BYTES;
+}
+
+const MESSAGE_BYTES = 300;
+const ENTRY_BYTES = 200;
+const PIECE_BYTES = 30;
 
 function fail(stream: ServerStream, error: TidemarkError): void {
   stream.emit("error", { ...toStatus(error), message: error.message });
@@ -264,6 +301,7 @@ function toSessionOpen(hello: Hello): SessionOpen {
     locks: hello.locksShared ? ("shared" as const) : ("kernel" as const),
     target: hello.target,
     token: hello.token,
+    kernelMounted: hello.kernelMounted,
     resume: hello.resume === "" ? undefined : (hello.resume as SessionId),
   });
 }

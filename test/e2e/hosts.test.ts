@@ -145,6 +145,14 @@ describe.skipIf(skipWithout("ip", "nsenter", "flock"))("three hosts on one share
     expect(again.status).not.toBe(0);
     expect(readFileSync(at(0, "said"), "utf8")).not.toBe("");
   }, 60_000);
+
+  test("an administrator of the service ends a mount of a node", async () => {
+    const name = `one:${mounts[0]}`;
+    expect((await service.cli("mount")).stdout).toContain(name);
+    await service.cli("umount", name);
+    expect((await service.cli("mount")).stdout).not.toContain(name);
+    expect((await run("cat", [at(0, "said")], { anyStatus: true })).status).not.toBe(0);
+  }, 60_000);
 });
 
 /** Makes, writes, syncs, renames; prints what the file system has acknowledged: name and content. */

@@ -60,7 +60,7 @@ export function addMountCommands(program: Command, context: CommandContext): voi
   body<{ lazy?: boolean }>(
     program
       .command("umount <directory>")
-      .description("end a mount, and that it is mounted again at the next start")
+      .description("end a mount, and that it is mounted again at the next start; NODE:/DIRECTORY: one of another node")
       .option("--lazy", "even while files are open on it: they can be used until they are closed"),
     context,
     umount,
@@ -72,7 +72,10 @@ async function umount(
   [directory]: readonly string[],
   options: { lazy?: boolean },
 ): Promise<undefined> {
-  const request = { target: session.machinePath(needed(directory)), lazy: options.lazy === true };
+  const given = needed(directory);
+  // As `mount` lists those of other nodes: "web1:/srv/uploads".
+  const target = /^[^/]+:\//.test(given) ? given : session.machinePath(given);
+  const request = { target, lazy: options.lazy === true };
   try {
     const remote = await import("./remote-mount-commands.ts");
     const elsewhere = await remote.umountRemote(session, request);

@@ -2,6 +2,7 @@ import { randomBytes } from "node:crypto";
 import type { Clock } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
 import type { Timers } from "../../base/timers.ts";
+import type { MountId } from "../../domain/ids.ts";
 import type { Invalidation } from "../../domain/metadata-api.ts";
 import type { Audit } from "../../meta/audit.ts";
 import { recentNews } from "../../meta/news.ts";
@@ -34,6 +35,8 @@ export type ComposedSessions = {
   start(): Promise<void>;
   /** Gateways come through this door from now on. */
   serve(server: NetworkServer | undefined): void;
+  /** Ends the session of a mount: an administrator does. */
+  readonly end: (mount: MountId, reason: string) => void;
   stop(): void;
 };
 
@@ -45,6 +48,7 @@ export function composeSessions(parts: ComposeSessionsParts): ComposedSessions {
   const server = new SessionServer({ host: sessions, peerOf, clock, timers, log });
   return {
     sessions,
+    end: (mount, reason) => void sessions.stop(mount, reason),
     start: async () => {
       sessions.start();
       for (const session of sessions.expected()) server.expect(session);

@@ -5,7 +5,7 @@ import type { CallOptions } from "../../domain/admin-call.ts";
 import { PAGE_ITEMS_MAX } from "../../domain/admin-call.ts";
 import type { MountApi, MountInfo, MountRequest, MountState } from "../../domain/admin-catalogue.ts";
 import { FsError, TidemarkError } from "../../domain/errors.ts";
-import type { AppId, InodeId, Lsn, ShareId } from "../../domain/ids.ts";
+import type { AppId, InodeId, Lsn, MountId, ShareId } from "../../domain/ids.ts";
 import type { ResolvedMoment } from "../../domain/moment.ts";
 import { formatAppRef } from "../../domain/share-path.ts";
 import { hasInitFlag } from "../../gateway/fuse/init.ts";
@@ -33,6 +33,8 @@ export type MountsParts = {
   readonly host: MountHost;
   readonly log: Log;
   readonly dataFolder: string;
+  /** Ends the session of a mount on another node. */
+  readonly endSession: (mount: MountId, reason: string) => void;
   /** For mounts that are held to a token. */
   readonly tokens: MountTokens;
 };
@@ -151,6 +153,10 @@ export class Mounts implements MountApi {
 
   async umount(request: { target: string; lazy: boolean }): Promise<MountInfo> {
     const { service, host } = this.#parts;
+    const elsewhere = this.#everywhere().find(
+      ({ session, target }) => session !== undefined && `${nodeOf(session)}:${target}` === request.target,
+    );
+    if (elsewhere !== undefined) return await this.#endElsewhere(elsewhere);
     const row = this.#attached().find((mount) => mount.target === request.target);
     if (row === undefined)
       throw new TidemarkError("NOT_FOUND", `nothing of ours is mounted at "${request.target}": see \`tidemark mount\``);
@@ -162,6 +168,14 @@ export class Mounts implements MountApi {
     if (request.lazy && this.#active.has(row.id)) service.catalogue.detachMount(row.id, SERVICE_CONTEXT);
     else await this.#ended(row);
     await service.syncCatalogue();
+    return { ...info, state: "stopping" };
+  }
+
+  /** A mount of another node: its gateway may be gone for good, and is told if it is not. */
+  async #endElsewhere(row: MountRow): Promise<MountInfo> {
+    const info = await this.#info(row);
+    this.#parts.endSession(row.id, "an administrator has ended the mount");
+    await this.#parts.service.syncCatalogue();
     return { ...info, state: "stopping" };
   }
 

@@ -110,7 +110,8 @@ export async function runService(options: RunServiceOptions): Promise<RunningSer
     const { host } = options;
     const mountTokens = new MountTokens(composed);
     const dataFolder = folder.path;
-    const mounts = new Mounts({ service, loop, lanes, timers, host, log, dataFolder, tokens: mountTokens });
+    const endSession = sessions.end;
+    const mounts = new Mounts({ service, loop, lanes, timers, host, log, dataFolder, tokens: mountTokens, endSession });
     closers.push(() => mounts.stop());
     await mounts.start();
     keeper.start();

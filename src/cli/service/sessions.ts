@@ -105,7 +105,7 @@ export class Sessions implements SessionHost {
     }
   }
 
-  /** The app or share is deleted, or an admin ends the mount. */
+  /** An admin ends the mount. */
   stop(mount: MountId, reason: string): boolean {
     const session = this.#sessions.get(mount);
     session?.stop(reason);

@@ -199,7 +199,7 @@ async function checkTime(core: EngineCore, lsn: Lsn, time: Timestamp): Promise<v
 
 function otherWay(core: EngineCore, lsn: Lsn, what: string): TidemarkError {
   const message =
-    `there is nothing to go on from at LSN ${lsn}: the journal ${what}. It was recovered as of an earlier moment since. ` +
+    `there is nothing to go on from at LSN ${lsn}: the journal ${what}. Either that is not a cursor of this app, or the app was recovered as of an earlier moment since. ` +
     `To begin again: read everything as of a moment (lsn:${core.lastLsn} is the present; a snapshot keeps one), then go on from that`;
   return new TidemarkError("FAILED_PRECONDITION", message, { data: { lsn: core.lastLsn, asked: lsn } });
 }

@@ -86,8 +86,9 @@ test("a newer gateway that also speaks our version is welcome", async () => {
 test("numbers out of turn end the stream: none, used up, and answers that nobody can have received", async () => {
   const call = (number: bigint, received = 0n) =>
     ({ message: { case: "call", value: { number, received, request: ATTRIBUTES } } }) as const;
-  const range = (from: bigint, to: bigint) =>
-    ({ message: { case: "receivedAnswers" as const, value: { received: 0n, beyond: [{ from, to }] } } });
+  const range = (from: bigint, to: bigint) => ({
+    message: { case: "receivedAnswers" as const, value: { received: 0n, beyond: [{ from, to }] } },
+  });
   for (const bad of [
     [call(0n)],
     [call(1n), call(2n, 1n), call(1n, 1n)],

@@ -172,12 +172,11 @@ async function rememberRecent(core: EngineCore, journal: Journal, applied: Lsn):
   if (oldest === undefined) return;
   const from = Math.max(oldest, applied - RECENT_RECORDS + 1);
   if (from > applied) return;
-  const { recent } = core;
-  for await (const record of journal.readRecords(from as Lsn, applied)) {
-    if (recent.find(record.actor.mountId, record.unique) === undefined) {
-      recent.remember(record.actor.mountId, record.unique, record.op, record.detail);
-    }
-  }
+  const older: { mountId: number; unique: number; op: number; detail: Buffer }[] = [];
+  for await (const { actor, unique, op, detail } of journal.readRecords(from as Lsn, applied))
+    if (unique !== 0) older.push({ mountId: actor.mountId, unique, op, detail: Buffer.from(detail) });
+  // What was replayed is newer and already there; of these, the newest of each mount count.
+  for (const { mountId, unique, op, detail } of older.reverse()) core.recent.rememberOlder(mountId, unique, op, detail);
 }
 
 /** Far more than the mounts of an app can have in flight when the service dies (a session at most CALLS_MAX): those that went on meanwhile came between. Read in a quarter of a second. */

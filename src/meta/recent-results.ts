@@ -26,6 +26,18 @@ export class RecentResults {
     mount.young.set(unique, { op, detail });
   }
 
+  /** Remembers a result that is older than all of the mount's that are remembered, as long as there are fewer than RECENT_MAX: it never displaces a newer one. */
+  rememberOlder(mountId: number, unique: number, op: number, detail: Buffer): void {
+    if (unique === 0) return;
+    const mount = this.#mounts.get(mountId);
+    if (mount === undefined) {
+      this.remember(mountId, unique, op, detail);
+      return;
+    }
+    if (mount.young.size + mount.old.size >= RECENT_MAX || this.find(mountId, unique) !== undefined) return;
+    mount.old.set(unique, { op, detail });
+  }
+
   find(mountId: number, unique: number): RecentResult | undefined {
     const mount = this.#mounts.get(mountId);
     return mount?.young.get(unique) ?? mount?.old.get(unique);

@@ -175,6 +175,27 @@ export type WriteRequest =
 
 export type Request = ReadRequest | WriteRequest;
 
+/** Whether a request changes something: such a one leaves a record with who asked, and must not run twice. */
+export function isChange({ op }: Request): boolean {
+  return !UNCHANGING.has(op);
+}
+
+const UNCHANGING: ReadonlySet<Request["op"]> = new Set([
+  "lookup",
+  "getattr",
+  "readdir",
+  "readlink",
+  "getxattr",
+  "listxattr",
+  "read",
+  "map",
+  "lseek",
+  "statfs",
+  "getlk",
+  "fsync",
+  "forget",
+]);
+
 /** A piece of a file: `place` is where its bytes are in the app's journal, and never means other bytes; absent: a hole. */
 export type MappedPiece = {
   readonly offset: bigint;

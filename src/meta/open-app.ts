@@ -37,6 +37,8 @@ export type OpenAppOptions = {
   readonly archive?: JournalArchive;
   /** Nothing is changed: every request that would is a defect of the caller. */
   readonly readOnly?: boolean;
+  /** No mount goes on with it, so nothing is asked for again: its last records need not be read. */
+  readonly unmounted?: boolean;
   /** Called each time the KV has no room for rows. */
   readonly onNoSpace?: () => void;
   /** See EngineOptions: a backup that must not fall behind further. */
@@ -121,7 +123,8 @@ export class OpenApp {
       ...(options.readOnly === undefined ? {} : { readOnly: options.readOnly }),
     });
     core.start(journal);
-    await rememberRecent(core, journal, applied.lsn as Lsn);
+    if (options.unmounted !== true && options.readOnly !== true)
+      await rememberRecent(core, journal, applied.lsn as Lsn);
     const backend = options.backend?.(store) ?? new LocalApplyBackend(kv, store, slot);
     const onNoSpace = (): void => {
       // Rows of deletions that were taken need room too.

@@ -74,7 +74,7 @@ export class MetadataService {
   static async open(options: ServiceOptions): Promise<MetadataService> {
     const holder: { service?: MetadataService } = {};
     const diskSpace = (): DiskSpace => holder.service?.diskSpace() ?? { totalBytes: 0n, freeBytes: 0n };
-    const system = await openOne(options, { appId: SYSTEM_APP_ID, slot: 0 }, diskSpace);
+    const system = await openOne(options, { appId: SYSTEM_APP_ID, slot: 0, unmounted: true }, diskSpace);
     const service = new MetadataService(options, system);
     holder.service = service;
     try {
@@ -127,7 +127,8 @@ export class MetadataService {
 
   /** Opens an app that has just been made, or at the start. */
   async open(app: AppRow): Promise<OpenApp> {
-    const open = await openOne(this.#options, { appId: app.id, slot: app.slot }, () => this.diskSpace());
+    const unmounted = this.catalogue.mounts().every(({ appId }) => appId !== app.id);
+    const open = await openOne(this.#options, { appId: app.id, slot: app.slot, unmounted }, () => this.diskSpace());
     this.#apps.set(app.id, open);
     return open;
   }
@@ -171,7 +172,7 @@ export function journalFolder(dataFolder: string, appId: AppId): string {
 
 async function openOne(
   options: ServiceOptions,
-  app: { readonly appId: AppId; readonly slot: number },
+  app: { readonly appId: AppId; readonly slot: number; readonly unmounted: boolean },
   diskSpace: () => DiskSpace,
 ): Promise<OpenApp> {
   const folder = journalFolder(options.folder, app.appId);

@@ -3,7 +3,14 @@ import type { Log } from "../../base/log.ts";
 import type { Timers } from "../../base/timers.ts";
 import { FsError, TidemarkError } from "../../domain/errors.ts";
 import { LIVE, type Lsn } from "../../domain/ids.ts";
-import type { Invalidation, MetadataApi, ReplyOf, Request, RequestContext } from "../../domain/metadata-api.ts";
+import {
+  type Invalidation,
+  isChange,
+  type MetadataApi,
+  type ReplyOf,
+  type Request,
+  type RequestContext,
+} from "../../domain/metadata-api.ts";
 import type { CacheHolder, SessionGrant, SessionOpen } from "../../domain/session-api.ts";
 import { SessionClient } from "../../rpc/session/session-client.ts";
 import type { SessionStreams } from "../../rpc/session/session-streams.ts";
@@ -328,24 +335,3 @@ const REPLACED = new FsError("EIO", "the session in which this was asked is over
 function isOver(error: unknown): boolean {
   return error instanceof TidemarkError && error.code === "NOT_FOUND";
 }
-
-/** Requests that must not run twice. */
-function isChange({ op }: Request): boolean {
-  return !READS.has(op);
-}
-
-const READS: ReadonlySet<Request["op"]> = new Set([
-  "lookup",
-  "getattr",
-  "readdir",
-  "readlink",
-  "getxattr",
-  "listxattr",
-  "read",
-  "map",
-  "lseek",
-  "statfs",
-  "getlk",
-  "fsync",
-  "forget",
-]);

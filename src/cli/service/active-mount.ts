@@ -1,9 +1,6 @@
-import { compareTimestamps } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
 import type { Timers } from "../../base/timers.ts";
-import { type InodeId, LIVE, type Lsn } from "../../domain/ids.ts";
-import { parseUtcTime } from "../../domain/moment.ts";
-import { isSnapshotName } from "../../domain/names.ts";
+import { type InodeId, LIVE } from "../../domain/ids.ts";
 import type { ConnectionProblem, FuseConnection } from "../../gateway/fuse/connection.ts";
 import type { Mounted } from "../../gateway/fuse/mount.ts";
 import type { NotificationLanes } from "../../gateway/fuse/notification-lanes.ts";
@@ -13,12 +10,11 @@ import type { SharedLocks } from "../../gateway/vfs/context.ts";
 import { KernelCache } from "../../gateway/vfs/kernel-cache.ts";
 import { vfsOperations } from "../../gateway/vfs/vfs.ts";
 import type { MountRow } from "../../meta/catalogue-rows.ts";
-import { plainKey, prefixEnd, TABLE } from "../../meta/keys.ts";
 import type { OpenApp } from "../../meta/open-app.ts";
-import { resolveMoment } from "../../meta/reading/time.ts";
 import type { MetadataService } from "../../meta/service.ts";
 import type { ShareRow } from "../../meta/shares.ts";
 import type { TokenGuard } from "../../meta/tokens/guard.ts";
+import { findMoment, snapshotNames } from "./app-moments.ts";
 import { supplementaryGroups } from "./process-groups.ts";
 
 export type ActiveMountParts = {
@@ -46,9 +42,6 @@ const FORGET_BATCH = 1000;
 
 /** How old an answer about the share's option may be: it is needed for every look at the past. */
 const VIEWS_OPTION_MS = 1000;
-
-/** Snapshot names shown in a listing of `.tidemark`. */
-const SNAPSHOTS_LISTED_MAX = 10_000;
 
 /** One mount that is being served: the connection, and the news of other mounts' changes for its kernel. */
 export class ActiveMount {
@@ -182,22 +175,4 @@ export class ActiveMount {
         error: problem.error,
       });
   }
-}
-
-/** What a name inside `.tidemark` means: a snapshot, or an absolute time in UTC. A time to come is nothing yet: a view never changes. */
-function findMoment(app: OpenApp, name: string): Promise<Lsn | undefined> | undefined {
-  const time = parseUtcTime(name);
-  if (time === undefined && !isSnapshotName(name)) return undefined;
-  if (time !== undefined && compareTimestamps(time, app.core.clock.now()) > 0) return undefined;
-  const moment = time === undefined ? ({ kind: "snapshot", name } as const) : ({ kind: "time", time } as const);
-  return resolveMoment(app.core, moment).then(
-    (resolved) => (resolved.lsn === 0 ? undefined : resolved.lsn),
-    () => undefined,
-  );
-}
-
-function snapshotNames(app: OpenApp): string[] {
-  const gte = plainKey(TABLE.SNAPSHOT);
-  const rows = app.store.range({ gte, lt: prefixEnd(gte), limit: SNAPSHOTS_LISTED_MAX });
-  return rows.map((row) => row.key.subarray(1).toString("utf8"));
 }

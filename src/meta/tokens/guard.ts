@@ -2,13 +2,14 @@ import type { Actor } from "../../domain/actor.ts";
 import { FsError } from "../../domain/errors.ts";
 import { type InodeId, LIVE, type MountId } from "../../domain/ids.ts";
 import { type Inode, S_ISGID } from "../../domain/inode.ts";
-import type {
-  Invalidation,
-  MetadataApi,
-  ReplyMap,
-  ReplyOf,
-  Request,
-  RequestContext,
+import {
+  type Invalidation,
+  isChange,
+  type MetadataApi,
+  type ReplyMap,
+  type ReplyOf,
+  type Request,
+  type RequestContext,
 } from "../../domain/metadata-api.ts";
 import type { TokenOp } from "../../domain/token.ts";
 import {
@@ -49,23 +50,6 @@ export type TokenGuardParts = {
 
 type AnyReply = ReplyMap[keyof ReplyMap];
 type Op = Request["op"];
-
-/** Requests that change something: they carry the token's id into the journal. */
-const READS: ReadonlySet<Op> = new Set([
-  "lookup",
-  "getattr",
-  "readdir",
-  "readlink",
-  "getxattr",
-  "listxattr",
-  "read",
-  "map",
-  "lseek",
-  "statfs",
-  "getlk",
-  "fsync",
-  "forget",
-]);
 
 /**
  * An app's engine behind a token. What is outside of the subtree is ESTALE, as if it were not there; what the token does not allow is EACCES.
@@ -127,7 +111,7 @@ export class TokenGuard implements MetadataApi {
 
   execute<R extends Request>(request: R, context: RequestContext): ReplyOf<R> | Promise<ReplyOf<R>> {
     this.#check(request, context);
-    const asked = this.#map.trustsNode && READS.has(request.op) ? context : this.#contextOf(request, context);
+    const asked = this.#map.trustsNode && !isChange(request) ? context : this.#contextOf(request, context);
     const wanted = this.#asIsHere(request);
     this.#checkAccess(wanted, asked);
     const reply = this.#api.execute(wanted, asked) as AnyReply | Promise<AnyReply>;
@@ -244,7 +228,7 @@ export class TokenGuard implements MetadataApi {
   #contextOf(request: Request, context: RequestContext): RequestContext {
     const { actor } = context;
     const { uid, gid } = this.#map.here(actor);
-    const label = READS.has(request.op) ? actor.label : this.#label;
+    const label = isChange(request) ? this.#label : actor.label;
     const here: Actor = { mountId: actor.mountId, uid, gid, pid: actor.pid, label };
     return { ...context, actor: here };
   }

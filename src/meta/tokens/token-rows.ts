@@ -2,9 +2,9 @@ import type { Timestamp } from "../../base/clock.ts";
 import type { AppId, InodeId, ShareId } from "../../domain/ids.ts";
 import type { TokenId, TokenIdentity, TokenOp } from "../../domain/token.ts";
 import type { EngineCore } from "../core.ts";
-import { plainKey, prefixEnd, TABLE } from "../keys.ts";
-import { rowsFrom } from "../reading/paths.ts";
+import { plainKey, TABLE } from "../keys.ts";
 import { decodeJson } from "../rows.ts";
+import { rowsOfTable } from "../table-rows.ts";
 
 /**
  * Rows of tokens in the system app (FORMAT.md, "Tokens"). TABLE.TOKEN: 1 and the token's id, 2 and an app's id, or 3 alone; TABLE.TOKEN_KEY: the key's id.
@@ -89,8 +89,7 @@ export function loadTokens(core: EngineCore): LoadedTokens {
   const tokens = new Map<TokenId, TokenRow>();
   const appEpochs = new Map<AppId, EpochRow>();
   let globalEpoch: EpochRow | undefined;
-  const gte = plainKey(TABLE.TOKEN);
-  for (const { key, value } of rowsFrom(core, gte, prefixEnd(gte), 1000)) {
+  for (const { key, value } of rowsOfTable(core, TABLE.TOKEN)) {
     if (key[1] === TOKEN_ROW) {
       const row = decodeJson<TokenRow>(value);
       tokens.set(row.claims.jti, row);
@@ -102,8 +101,7 @@ export function loadTokens(core: EngineCore): LoadedTokens {
 
 export function loadTokenKeys(core: EngineCore): Map<string, TokenKeyRow> {
   const keys = new Map<string, TokenKeyRow>();
-  const gte = plainKey(TABLE.TOKEN_KEY);
-  for (const { value } of rowsFrom(core, gte, prefixEnd(gte), 1000)) {
+  for (const { value } of rowsOfTable(core, TABLE.TOKEN_KEY)) {
     const row = decodeJson<TokenKeyRow>(value);
     keys.set(row.id, row);
   }

@@ -4,10 +4,11 @@ import { FsError, TidemarkError } from "../../domain/errors.ts";
 import { type InodeId, inodeId, LIVE, type Lsn, lsn } from "../../domain/ids.ts";
 import { SIZE_BYTES_MAX } from "../../domain/inode.ts";
 import type { FileLock, Request, SetAttributes } from "../../domain/metadata-api.ts";
+import type { SessionGrant } from "../../domain/session-api.ts";
 import { fromTime, toTime } from "../codec/common.ts";
 import { buffer, defined, maybe, need, safeNumber, WordCodec, wide } from "../codec/values.ts";
 import type * as pb from "../gen/tidemark/v1/session_pb.ts";
-import { LockType } from "../gen/tidemark/v1/session_pb.ts";
+import { LockType, ViewsAllowed } from "../gen/tidemark/v1/session_pb.ts";
 
 /**
  * Requests of the MetadataApi as calls of the session, both ways. `toCall` makes the oneof; `fromCall` checks and reads it: INVALID_ARGUMENT for numbers out of range and for a call that this version does not
@@ -20,6 +21,13 @@ export const LOCK_TYPES = new WordCodec<FileLock["type"], LockType>("lock type",
   read: LockType.READ,
   write: LockType.WRITE,
   unlock: LockType.UNLOCK,
+});
+
+/** Who may look into `.tidemark`. */
+export const VIEWS = new WordCodec<SessionGrant["views"], ViewsAllowed>("views", {
+  off: ViewsAllowed.OFF,
+  root: ViewsAllowed.ROOT,
+  users: ViewsAllowed.USERS,
 });
 
 /** What asks about the mount rather than about files. */

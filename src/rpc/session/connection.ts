@@ -5,10 +5,10 @@ import { TidemarkError } from "../../domain/errors.ts";
 import { type InodeId, LIVE, type Lsn, type MountId } from "../../domain/ids.ts";
 import type { SessionGrant, SessionId, SessionOpen } from "../../domain/session-api.ts";
 import { fromAppId, fromIno, fromLsn, fromShareId, toMoment } from "../codec/common.ts";
-import { WordCodec, wide } from "../codec/values.ts";
+import { wide } from "../codec/values.ts";
 import { fromServiceError } from "../errors.ts";
 import type { SessionResponse, Welcome } from "../gen/tidemark/v1/session_pb.ts";
-import { ViewsAllowed } from "../gen/tidemark/v1/session_pb.ts";
+import { VIEWS } from "./call-codec.ts";
 import { VERSION_MAX, VERSION_MIN, WELCOME_TIMEOUT_MS } from "./limits.ts";
 import type { SessionRequestShape, SessionStream } from "./session-streams.ts";
 
@@ -29,12 +29,6 @@ export type ConnectionParts = {
   /** The stream has ended or failed; once, and not after `abandon`, which tells it itself. */
   readonly onBroken: (error: TidemarkError) => void;
 };
-
-const VIEWS = new WordCodec<SessionGrant["views"], ViewsAllowed>("views", {
-  off: ViewsAllowed.OFF,
-  root: ViewsAllowed.ROOT,
-  users: ViewsAllowed.USERS,
-});
 
 /** One stream of a session, from its Hello to its end. */
 export class Connection {

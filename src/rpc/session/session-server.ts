@@ -15,8 +15,9 @@ import type {
 import { fromAppRef, fromMoment, fromShareRef } from "../codec/common.ts";
 import { defined, safeNumber, wide } from "../codec/values.ts";
 import { asTidemarkError, toStatus } from "../errors.ts";
-import { type Hello, ViewsAllowed } from "../gen/tidemark/v1/session_pb.ts";
+import type { Hello } from "../gen/tidemark/v1/session_pb.ts";
 import { widenReceiveWindows } from "../receive-window.ts";
+import { VIEWS } from "./call-codec.ts";
 import { CALLS_MAX, HELLO_TIMEOUT_MS, UNREAD_BYTES_MAX, VERSION_MAX, VERSION_MIN } from "./limits.ts";
 import { LiveSession, type Outlet } from "./live-session.ts";
 import { SESSION_METHOD, type SessionRequestMessage, type SessionResponseShape } from "./session-streams.ts";
@@ -306,12 +307,6 @@ function toSessionOpen(hello: Hello): SessionOpen {
   });
 }
 
-export const VIEWS_ALLOWED = {
-  off: ViewsAllowed.OFF,
-  root: ViewsAllowed.ROOT,
-  users: ViewsAllowed.USERS,
-} as const;
-
 function toWelcome(grant: SessionGrant, version: number, resumed: boolean) {
   return {
     version,
@@ -323,7 +318,7 @@ function toWelcome(grant: SessionGrant, version: number, resumed: boolean) {
     root: wide(grant.root),
     ...(grant.at === LIVE ? {} : { at: wide(grant.at) }),
     readOnly: grant.readOnly,
-    views: VIEWS_ALLOWED[grant.views],
+    views: VIEWS.to(grant.views),
     locksShared: grant.locks === "shared",
     leaseMs: grant.leaseMs,
     checksAccess: grant.checksAccess ?? false,

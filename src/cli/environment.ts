@@ -16,7 +16,12 @@ export type ServeOptions = {
   readonly logLevel: "debug" | "info" | "warn" | "error";
 };
 
-export type Connection = { readonly api: AdminApi; close(): void | Promise<void> };
+export type Connection = {
+  readonly api: AdminApi;
+  close(): void | Promise<void>;
+  /** Resolves when the service answers; absent: one finds out by asking. Throws UNAVAILABLE. */
+  ready?(): Promise<void>;
+};
 
 /** Everything the commands take from the world: main.ts gives the process's own, tests give theirs. */
 export type CliEnvironment = {

@@ -26,7 +26,8 @@ export function body<O extends object>(
 ): Command {
   return command.action(async () => {
     const options = command.optsWithGlobals<O & GlobalOptions>();
-    const { environment, connect } = context;
+    const { environment } = context;
+    const connect = context.connect ?? elsewhere(options as { readonly service?: string });
     const session = new Session(environment, {
       options,
       command: fullName(command),
@@ -39,6 +40,13 @@ export function body<O extends object>(
       await session.close();
     }
   });
+}
+
+/** How a command reaches a service elsewhere, if it was told to. */
+function elsewhere({ service }: { readonly service?: string }): CommandContext["connect"] {
+  if (service === undefined) return undefined;
+  return async (session, options) =>
+    (await import("./service-elsewhere.ts")).connectElsewhere(session, { ...options, service });
 }
 
 type Run<O> = { readonly command: Command; readonly options: O; readonly run: CommandBody<O> };

@@ -44,8 +44,16 @@ export class Session {
 
   /** The service. Connects once. */
   async api(): Promise<AdminApi> {
+    return (await this.#connected()).api;
+  }
+
+  #connected(): Promise<Connection> {
     this.#connection ??= this.#connect(this);
-    return (await this.#connection).api;
+    return this.#connection;
+  }
+
+  async #ready({ api, ready }: Connection): Promise<void> {
+    await (ready === undefined ? api.status.serviceStatus(this.callOptions) : ready());
   }
 
   /** After a service has ended: connects to the one that is started in its place. Throws UNAVAILABLE when none is. */
@@ -54,7 +62,7 @@ export class Session {
       await this.close();
       this.#connection = undefined;
       try {
-        await (await this.api()).status.serviceStatus(this.callOptions);
+        await this.#ready(await this.#connected());
         return;
       } catch (error) {
         if (!(error instanceof TidemarkError) || error.code !== "UNAVAILABLE" || left === 1) throw error;

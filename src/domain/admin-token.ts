@@ -14,6 +14,8 @@ export type TokenRequest = TokenBinding & {
   readonly ops: readonly TokenOp[];
   readonly lifetimeMs: number;
   readonly identity: TokenIdentity;
+  /** The token under which it is made, over the network: it is not for more than that, and ends with it. The service says this, no caller does. */
+  readonly parent?: TokenId;
 };
 
 /** A token as the service knows it: never its text. */
@@ -29,6 +31,8 @@ export type TokenInfo = TokenBinding & {
   readonly issuedAt: Timestamp;
   readonly expiresAt: Timestamp;
   readonly state: TokenState;
+  /** The token under which it was made. */
+  readonly parent?: TokenId;
   /** Sessions and mounts that it was exchanged for and that are open. */
   readonly sessionCount: number;
 };

@@ -152,3 +152,13 @@ export function momentOf(request: Request): Lsn {
   if ("at" in request) return request.at;
   return request.op === "copyRange" ? request.sourceAt : LIVE;
 }
+
+/** Whether one of `ops` meets the need. */
+export function isMet(need: TokenNeed, ops: ReadonlySet<TokenOp>): boolean {
+  return need.some((op) => ops.has(op));
+}
+
+/** "read or write, and list" */
+export function needWords(needs: readonly TokenNeed[]): string {
+  return needs.map((need) => need.join(" or ")).join(", and ");
+}

@@ -67,6 +67,8 @@ export type TokenRights = TokenBinding & {
   readonly root?: InodeId;
   readonly ops: readonly TokenOp[];
   readonly identity: TokenIdentity;
+  /** The token under which it is made: when that ends, so does this one. */
+  readonly parent?: TokenId;
 };
 
 /** Longest lifetime: what is needed for longer is made anew. */

@@ -1,4 +1,3 @@
-import type { Clock } from "../base/clock.ts";
 import type { AdminApi } from "../domain/admin-api.ts";
 import type { BackupApi } from "../domain/admin-backup.ts";
 import type { CatalogueApi, MountApi, SnapshotApi } from "../domain/admin-catalogue.ts";
@@ -45,7 +44,7 @@ import { StatusService } from "./gen/tidemark/v1/status_pb.ts";
 import { GrpcCaller } from "./grpc-caller.ts";
 import { auditClient, tokenClient } from "./token-client.ts";
 
-/** AdminApi of a service that listens on a Unix socket: the other end of AdminServer. */
+/** AdminApi of a service that listens on a Unix socket, the other end of AdminServer; or of one elsewhere, which holds each call to the token that is sent with it. */
 export class AdminClient implements AdminApi {
   readonly catalogue: CatalogueApi;
   readonly snapshots: SnapshotApi;
@@ -64,7 +63,7 @@ export class AdminClient implements AdminApi {
   readonly #caller: GrpcCaller;
 
   /** Connects at the first call. UNAVAILABLE, then or now, when no service listens at `socketPath`. */
-  constructor(options: { socketPath: string; clock: Clock }) {
+  constructor(options: ConstructorParameters<typeof GrpcCaller>[0]) {
     const caller = new GrpcCaller(options);
     this.#caller = caller;
     this.catalogue = catalogueClient(caller);
@@ -184,8 +183,7 @@ function historyClient(caller: GrpcCaller): HistoryApi {
   };
 }
 
-/** Also over the network: there `caller` sends a token. */
-export function changesClient(caller: GrpcCaller): ChangesApi {
+function changesClient(caller: GrpcCaller): ChangesApi {
   const { method } = ChangesService;
   return {
     changes: (request, options) =>

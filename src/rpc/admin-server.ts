@@ -3,34 +3,9 @@ import { connect } from "node:net";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
 import type { AdminApi } from "../domain/admin-api.ts";
 import { TidemarkError } from "../domain/errors.ts";
-import {
-  backupHandlers,
-  catalogueHandlers,
-  changesHandlers,
-  historyHandlers,
-  mountHandlers,
-  nodeAdminHandlers,
-  purgeHandlers,
-  readingHandlers,
-  restoreHandlers,
-  retentionHandlers,
-  snapshotHandlers,
-  statusHandlers,
-} from "./admin-handlers.ts";
-import { BackupService } from "./gen/tidemark/v1/backup_pb.ts";
-import { CatalogueService, MountService, SnapshotService } from "./gen/tidemark/v1/catalogue_pb.ts";
-import { ChangesService } from "./gen/tidemark/v1/changes_pb.ts";
-import { HistoryService } from "./gen/tidemark/v1/history_pb.ts";
-import { NodeAdminService } from "./gen/tidemark/v1/node_pb.ts";
-import { PurgeService } from "./gen/tidemark/v1/purge_pb.ts";
-import { ReadingService } from "./gen/tidemark/v1/reading_pb.ts";
-import { RestoreService } from "./gen/tidemark/v1/restore_pb.ts";
-import { RetentionService } from "./gen/tidemark/v1/retention_pb.ts";
-import { StatusService } from "./gen/tidemark/v1/status_pb.ts";
-import { AuditService, TokenService } from "./gen/tidemark/v1/token_pb.ts";
-import { type DefectListener, grpcDefinition, grpcImplementation, MESSAGE_BYTES_MAX } from "./grpc-service.ts";
+import { adminServices } from "./admin-services.ts";
+import { type DefectListener, MESSAGE_BYTES_MAX } from "./grpc-service.ts";
 import { type SocketAddress, socketAddress } from "./socket-address.ts";
-import { auditHandlers, tokenHandlers } from "./token-handlers.ts";
 
 /** File name of the admin socket in the data folder. */
 export const ADMIN_SOCKET_NAME = "admin.sock";
@@ -97,32 +72,8 @@ function makeServer(api: AdminApi, onDefect: DefectListener): Server {
     "grpc.max_send_message_length": MESSAGE_BYTES_MAX,
     "grpc.max_concurrent_streams": STREAMS_PER_CONNECTION_MAX,
   });
-  server.addService(
-    grpcDefinition(CatalogueService),
-    grpcImplementation(CatalogueService, catalogueHandlers(api), onDefect),
-  );
-  server.addService(
-    grpcDefinition(SnapshotService),
-    grpcImplementation(SnapshotService, snapshotHandlers(api), onDefect),
-  );
-  server.addService(grpcDefinition(MountService), grpcImplementation(MountService, mountHandlers(api), onDefect));
-  server.addService(grpcDefinition(ReadingService), grpcImplementation(ReadingService, readingHandlers(api), onDefect));
-  server.addService(grpcDefinition(HistoryService), grpcImplementation(HistoryService, historyHandlers(api), onDefect));
-  server.addService(grpcDefinition(ChangesService), grpcImplementation(ChangesService, changesHandlers(api), onDefect));
-  server.addService(grpcDefinition(RestoreService), grpcImplementation(RestoreService, restoreHandlers(api), onDefect));
-  server.addService(grpcDefinition(BackupService), grpcImplementation(BackupService, backupHandlers(api), onDefect));
-  server.addService(
-    grpcDefinition(RetentionService),
-    grpcImplementation(RetentionService, retentionHandlers(api), onDefect),
-  );
-  server.addService(grpcDefinition(PurgeService), grpcImplementation(PurgeService, purgeHandlers(api), onDefect));
-  server.addService(
-    grpcDefinition(NodeAdminService),
-    grpcImplementation(NodeAdminService, nodeAdminHandlers(api), onDefect),
-  );
-  server.addService(grpcDefinition(TokenService), grpcImplementation(TokenService, tokenHandlers(api), onDefect));
-  server.addService(grpcDefinition(AuditService), grpcImplementation(AuditService, auditHandlers(api), onDefect));
-  server.addService(grpcDefinition(StatusService), grpcImplementation(StatusService, statusHandlers(api), onDefect));
+  for (const { definition, implementation } of adminServices(api, onDefect))
+    server.addService(definition, implementation);
   return server;
 }
 

@@ -161,7 +161,7 @@ test("a service elsewhere is asked under the token in the file, and only with TL
       "--token-file",
       file,
     ]);
-    expect([incomplete.code, incomplete.stderr]).toEqual([2, expect.stringContaining("belong together") as string]);
+    expect([incomplete.code, incomplete.stderr]).toEqual([2, expect.stringContaining("take all three") as string]);
     expect(off.stderr + incomplete.stderr).not.toContain("a.b.c");
   } finally {
     rmSync(folder, { recursive: true });

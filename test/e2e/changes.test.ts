@@ -163,7 +163,7 @@ describe.skipIf(skipped)("the change feed of a service", { timeout: 180_000 }, (
     const refused = await service.cliWith({ anyStatus: true }, "changes", "shop/files", ...other);
     expect([refused.status, refused.stderr]).toEqual([6, expect.stringContaining("history") as string]);
     const app = await service.cliWith({ anyStatus: true }, "changes", "shop", ...whole);
-    expect([app.status, app.stderr]).toEqual([2, expect.stringContaining("name the share") as string]);
+    expect([app.status, app.stderr]).toEqual([6, expect.stringContaining("whole app") as string]);
     const following = service.cliWith({ anyStatus: true }, "changes", "shop/files", "--follow", ...whole);
     await service.cli("token", "revoke", "--app", "shop");
     const ended = await following;

@@ -117,6 +117,25 @@ export class Host {
     return await this.run(process.execPath, [MAIN, "--data", this.data, ...args], { anyStatus: true });
   }
 
+  /** A command that goes on until it is stopped. `output`: what it has written so far. */
+  start(...args: readonly string[]): { readonly output: string; stop(): Promise<void> } {
+    const command = [
+      `--net=/var/run/netns/${this.namespace}`,
+      "--",
+      process.execPath,
+      MAIN,
+      "--data",
+      this.data,
+      ...args,
+    ];
+    const child = spawn("nsenter", command, { stdio: ["ignore", "pipe", "inherit"] });
+    const started = { output: "", stop: () => endOf(child) };
+    child.stdout.setEncoding("utf8").on("data", (text: string) => {
+      started.output += text;
+    });
+    return started;
+  }
+
   /** The cable is cut: nothing comes, nothing goes, and nobody is told. */
   async cut(): Promise<void> {
     await ip("link", "set", this.#parts.port, "nomaster");
@@ -212,12 +231,16 @@ export class Host {
     }
     const child = this.#service;
     this.#service = undefined;
-    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
-    const ended = new Promise((resolve) => child.once("exit", resolve));
-    // nsenter becomes the command it runs, so this is the supervisor.
-    child.kill("SIGTERM");
-    await ended;
+    if (child !== undefined) await endOf(child);
   }
+}
+
+/** nsenter becomes the command it runs: this is the command itself, or the service's supervisor. */
+async function endOf(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const ended = new Promise((resolve) => child.once("exit", resolve));
+  child.kill("SIGTERM");
+  await ended;
 }
 
 async function ip(...args: readonly string[]): Promise<void> {

@@ -2,12 +2,12 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { TOKEN_OP_NAMES, WALKING_OPS } from "../../src/domain/token.ts";
-import { operationsTable, requestsTable } from "../support/token-table.ts";
+import { callsTable, operationsTable, requestsTable } from "../support/token-table.ts";
 import { ROOT, readText } from "./sources.ts";
 
 const DOCUMENT = "docs/tokens.md";
 
-const TABLES = { operations: operationsTable(), requests: requestsTable() };
+const TABLES = { operations: operationsTable(), requests: requestsTable(), calls: callsTable() };
 
 /** The document with the tables as the code has them. */
 function renewed(text: string): string {

@@ -5,14 +5,14 @@ import { TidemarkError } from "../../domain/errors.ts";
 import type { AppId } from "../../domain/ids.ts";
 import { formatUtcTime } from "../../domain/moment.ts";
 import { parseSharePath, type SharePath } from "../../domain/share-path.ts";
-import { addSourceOptions, type ChangesSource, openSource, type SourceOptions } from "../changes-source.ts";
 import { body, type CommandContext } from "../leaf.ts";
 import { formatActor, formatBytes } from "../output/human.ts";
 import type { Column } from "../output/output.ts";
+import { type ElsewhereOptions, takesElsewhere } from "../service-elsewhere.ts";
 import type { Session } from "../session.ts";
 import { collect, needed } from "./arguments.ts";
 
-type ChangesOptions = SourceOptions & {
+type ChangesOptions = ElsewhereOptions & {
   readonly from?: string;
   readonly to?: string;
   readonly share?: string;
@@ -24,7 +24,7 @@ type ChangesOptions = SourceOptions & {
 /** tidemark changes: an app's journal for programs. */
 export function addChangesCommand(program: Command, context: CommandContext): void {
   body<ChangesOptions>(
-    addSourceOptions(
+    takesElsewhere(
       program
         .command("changes <path>")
         .description(
@@ -39,6 +39,8 @@ export function addChangesCommand(program: Command, context: CommandContext): vo
         .option("--path <path>", "only records at or below this path inside the share, by the names of their time")
         .option("--op <operation>", "only this operation, e.g. WRITE; may be repeated", collect)
         .option("--follow", "do not end: go on with records as they become durable"),
+      context,
+      "history",
     ),
     context,
     changes,
@@ -58,12 +60,10 @@ async function changes(session: Session, [path]: readonly string[], options: Cha
     operations: (options.op ?? []).map((name) => name.toUpperCase()),
     follow: options.follow === true,
   };
-  const source = await openSource(session, options);
-  const feed = new Feed(session, source, request);
+  const feed = new Feed(session, request);
   try {
     await session.output.list(columnsOf(session), feed.lines(), { empty: "No changes." });
   } finally {
-    source.close();
     feed.sayCursor();
   }
   return undefined;
@@ -87,14 +87,12 @@ const QUIET_RESTARTS_MAX = 10;
 /** The feed, and where it is. One that is followed goes on after a restart of the service. */
 class Feed {
   readonly #session: Session;
-  readonly #source: ChangesSource;
   #request: ChangesRequest;
   #cursor: ChangeCursor | undefined;
   #app: AppId | undefined;
 
-  constructor(session: Session, source: ChangesSource, request: ChangesRequest) {
+  constructor(session: Session, request: ChangesRequest) {
     this.#session = session;
-    this.#source = source;
     this.#request = request;
   }
 
@@ -102,8 +100,8 @@ class Feed {
   async *lines(): AsyncGenerator<readonly ChangeRecord[]> {
     for (let restarts = 0; ; restarts += 1) {
       try {
-        const api = await this.#source.changes();
-        for await (const page of api.changes(this.#request, this.#session.callOptions)) {
+        const api = await this.#session.api();
+        for await (const page of api.changes.changes(this.#request, this.#session.callOptions)) {
           restarts = 0;
           yield* this.#linesOf(page);
         }
@@ -112,7 +110,7 @@ class Feed {
       } catch (error) {
         const gone = error instanceof TidemarkError && error.code === "UNAVAILABLE";
         if (!this.#request.follow || !gone || restarts >= QUIET_RESTARTS_MAX) throw error;
-        await this.#source.reconnect();
+        await this.#session.reconnect();
       }
     }
   }

@@ -3,15 +3,15 @@ import type { DeltaEntry, DeltaExtent, DeltaName, ShareDeltaPage } from "../../d
 import { textFromBytes } from "../../domain/byte-text.ts";
 import { TidemarkError } from "../../domain/errors.ts";
 import { isDirectory } from "../../domain/inode.ts";
-import { addSourceOptions, openSource, type SourceOptions } from "../changes-source.ts";
 import { body, type CommandContext } from "../leaf.ts";
 import { formatBytes } from "../output/human.ts";
 import type { Column, Style } from "../output/output.ts";
+import { type ElsewhereOptions, takesElsewhere } from "../service-elsewhere.ts";
 import type { Session } from "../session.ts";
 import { needed, parsePlace } from "./arguments.ts";
 import { AMBIGUOUS_NOTE } from "./mount-commands.ts";
 
-type DeltaOptions = SourceOptions & {
+type DeltaOptions = ElsewhereOptions & {
   readonly from: string;
   readonly to?: string;
   readonly filesFrom0?: boolean;
@@ -25,7 +25,7 @@ type DeltaOptions = SourceOptions & {
 /** tidemark delta: what differs between two moments of a share, for incremental backups. */
 export function addDeltaCommand(program: Command, context: CommandContext): void {
   body<DeltaOptions>(
-    addSourceOptions(
+    takesElsewhere(
       program
         .command("delta <path>")
         .description("files and ranges that differ between two moments of a share, for incremental backups")
@@ -43,6 +43,8 @@ export function addDeltaCommand(program: Command, context: CommandContext): void
         )
         .option("-0, --null", "with --paths or --deleted: paths end with a zero byte instead of a newline")
         .option("--by-path", "with --json: entries for everything below renamed directories too"),
+      context,
+      "history",
     ),
     context,
     delta,
@@ -64,14 +66,10 @@ async function delta(session: Session, [path]: readonly string[], options: Delta
     byPath: lists === 1 || options.byPath === true,
   };
   const seen: Seen = {};
-  const source = await openSource(session, options);
-  try {
-    const pages = entriesOf((await source.changes()).shareDelta(request, session.callOptions), seen);
-    if (lists === 1) await writePaths(session, pages, options);
-    else await session.output.list(columnsOf(), pages, { empty: "Nothing differs." });
-  } finally {
-    source.close();
-  }
+  const { changes } = await session.api();
+  const pages = entriesOf(changes.shareDelta(request, session.callOptions), seen);
+  if (lists === 1) await writePaths(session, pages, options);
+  else await session.output.list(columnsOf(), pages, { empty: "Nothing differs." });
   const { page } = seen;
   if (page === undefined) return undefined;
   const { appId, from, to, foundIn } = page;

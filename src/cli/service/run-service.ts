@@ -29,7 +29,11 @@ import { Restores } from "../../meta/restore/restores.ts";
 import { MetadataService } from "../../meta/service.ts";
 import { limitsForDisk } from "../../meta/space/disk-limits.ts";
 import { SpaceKeeper } from "../../meta/space/space-keeper.ts";
+import { heldAdmin } from "../../meta/tokens/doors.ts";
 import { ADMIN_SOCKET_NAME, AdminServer } from "../../rpc/admin-server.ts";
+import { adminServices } from "../../rpc/admin-services.ts";
+import type { DefectListener } from "../../rpc/grpc-service.ts";
+import type { NetworkServer } from "../../rpc/network-server.ts";
 import { AlarmLog } from "./alarms.ts";
 import { auditedAdmin } from "./audited-admin.ts";
 import type { Backups } from "./backups.ts";
@@ -42,7 +46,6 @@ import type { MountHost } from "./mount-host.ts";
 import { MountTokens } from "./mount-tokens.ts";
 import { Mounts } from "./mounts.ts";
 import { composeNetwork, type Network } from "./network.ts";
-import { serveChanges } from "./network-changes.ts";
 import { Retentions } from "./retentions.ts";
 import { SeenRestores } from "./seen-restores.ts";
 import { Status } from "./status.ts";
@@ -135,7 +138,7 @@ export async function runService(options: RunServiceOptions): Promise<RunningSer
     closers.push(() => network.stop());
     closers.push(() => sessions.stop());
     sessions.serve(network.server);
-    serveChanges(network.server, { service, changes: roles.changes, tokens, audit, log });
+    serveCalls(network.server, heldAdmin({ api, service, tokens, audit }), log);
     await network.start();
     return { stop: closeAll };
   } catch (error) {
@@ -193,11 +196,22 @@ function openFolder({ dataFolder, clock, supervisor }: RunServiceOptions, log: L
 }
 
 function listen(api: AdminApi, folder: DataFolder, log: Log): Promise<AdminServer> {
-  const onDefect = (defect: unknown): void => {
+  const socketPath = path.join(folder.path, ADMIN_SOCKET_NAME);
+  return AdminServer.listen({ api, socketPath, onDefect: defectLogger(log) });
+}
+
+/** The same calls for the network. */
+function serveCalls(server: NetworkServer | undefined, held: AdminApi, log: Log): void {
+  if (server === undefined) return;
+  for (const { definition, implementation } of adminServices(held, defectLogger(log)))
+    server.add(definition, implementation);
+}
+
+function defectLogger(log: Log): DefectListener {
+  return (defect, method) => {
     const cause = defect instanceof Error ? defect.cause : undefined;
-    log.error("an admin call failed by a defect", { error: defect, cause });
+    log.error("a call failed by a defect", { error: defect, cause, method });
   };
-  return AdminServer.listen({ api, socketPath: path.join(folder.path, ADMIN_SOCKET_NAME), onDefect });
 }
 
 /** RocksDB writes files of its own to open: where a full disk has no room for them, the reserve is given up. */

@@ -14,12 +14,13 @@ import {
 import type { TokenOp } from "../../domain/token.ts";
 import {
   isAppend,
+  isMet,
   momentOf,
+  needWords,
   PAST_NEED,
   PLACES,
   TOKEN_NEEDS,
   type TokenFacts,
-  type TokenNeed,
   type TokenRow,
 } from "../../domain/token-needs.ts";
 import { ACL_ACCESS, ACL_DEFAULT } from "../acl.ts";
@@ -327,18 +328,13 @@ function refusingRows(ops: ReadonlySet<TokenOp>): Record<Op, readonly TokenRow[]
   return rows;
 }
 
-function isMet(need: TokenNeed, ops: ReadonlySet<TokenOp>): boolean {
-  return need.some((op) => ops.has(op));
-}
-
 /** What lets go of something: a kernel has no way to be told that it may not. */
 function isAlwaysAllowed(request: Request): boolean {
   return request.op === "forget" || (request.op === "setlk" && request.lock.type === "unlock");
 }
 
 function lacks({ needs, variant }: TokenRow): string {
-  const wanted = needs.map((need) => need.join(" or ")).join(", and ");
-  return `it takes ${wanted}${variant === "" ? "" : ` (${variant})`}`;
+  return `it takes ${needWords(needs)}${variant === "" ? "" : ` (${variant})`}`;
 }
 
 function isAcl(name: Buffer): boolean {

@@ -21,6 +21,8 @@ export type Wanted = {
   readonly identity?: TokenIdentity;
   readonly mount?: MountId;
   readonly lifetimeMs?: number;
+  /** For the app, not for its share. */
+  readonly wholeApp?: boolean;
 };
 
 /** For tests: an app with a share, and the tokens and the audit log of a service. The clock stands still until it is stepped. */
@@ -78,10 +80,10 @@ export class TokenFixture {
     return { appId: this.app.app.id, shareId: this.share.id, shareRoot: this.share.root, peer: LOCAL_PEER };
   }
 
-  rights({ ops, root, identity = { kind: "claimed", squashRoot: false } }: Wanted): TokenRights {
+  rights({ ops, root, identity = { kind: "claimed", squashRoot: false }, wholeApp = false }: Wanted): TokenRights {
     return {
       appId: this.app.app.id,
-      shareId: this.share.id,
+      ...(wholeApp ? {} : { shareId: this.share.id }),
       ...(root === undefined ? {} : { root }),
       ops,
       identity,

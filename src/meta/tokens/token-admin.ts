@@ -18,6 +18,7 @@ import {
   TOKEN_LIFETIME_MS_MAX,
   TOKEN_LIFETIME_MS_MIN,
   TOKEN_OP_NAMES,
+  type TokenId,
   type TokenIdentity,
   type TokenRights,
 } from "../../domain/token.ts";
@@ -27,6 +28,7 @@ import type { EngineCore } from "../core.ts";
 import { DEPTH_MAX, lookupPath, nameAt } from "../reading/paths.ts";
 import type { MetadataService } from "../service.ts";
 import { type ShareRow, sharesAt } from "../shares.ts";
+import { rightsUnder } from "./rights-under.ts";
 import type { TokenRow } from "./token-rows.ts";
 import type { Tokens } from "./tokens.ts";
 
@@ -131,13 +133,20 @@ export class TokenAdmin implements TokenApi, AuditApi {
       const message = "a certificate is named by its SHA-256 in base64url: 43 characters";
       throw new TidemarkError("INVALID_ARGUMENT", message);
     }
-    return {
+    const rights: TokenRights = {
       ...this.#place(request),
       ops,
       identity,
       ...(node === undefined ? {} : { node }),
       ...(certificateThumbprint === undefined ? {} : { certificateThumbprint }),
     };
+    return request.parent === undefined ? rights : this.#under(request.parent, rights);
+  }
+
+  #under(parent: TokenId, rights: TokenRights): TokenRights {
+    const row = this.#tokens.row(parent);
+    if (row === undefined) throw new TidemarkError("NOT_FOUND", "the token to make it under is not known any more");
+    return rightsUnder(row.claims, rights);
   }
 
   #place({ app: ref, share: shareRef, path }: TokenRequest): Pick<TokenRights, "appId" | "shareId" | "root"> {
@@ -190,6 +199,7 @@ export class TokenAdmin implements TokenApi, AuditApi {
       state: this.#tokens.stateOf(row),
       sessionCount: this.#tokens.sessionCount(claims.jti),
       ...(claims.node === undefined ? {} : { node: claims.node }),
+      ...(claims.par === undefined ? {} : { parent: claims.par }),
       ...(thumbprint === undefined ? {} : { certificateThumbprint: thumbprint }),
     };
   }

@@ -30,6 +30,8 @@ export type TokenClaims = {
   readonly gep: number;
   readonly node?: string;
   readonly cnf?: { readonly "x5t#S256": string };
+  /** The token under which it was made: when that ends, so does this one. */
+  readonly par?: TokenId;
 };
 
 /** A token that was made. The service decides by this row; the token proves that somebody was given it. */

@@ -11,10 +11,11 @@ import type { Audit } from "../audit.ts";
 import type { EngineCore } from "../core.ts";
 import { SERVICE_CONTEXT } from "../open-app.ts";
 import { TokenBook } from "./token-book.ts";
-import { expiredAt, TokenGrant } from "./token-grant.ts";
+import { expiredAt, TokenGrant, utcText } from "./token-grant.ts";
 import { refusal, signToken, verifyToken } from "./token-jws.ts";
 import { TokenKeys } from "./token-keys.ts";
 import type { TokenClaims, TokenRow } from "./token-rows.ts";
+import { OTHER_APP, OTHER_SHARE, orRefuse } from "./whose.ts";
 
 /** How often open grants are looked at, whether their token has expired: what asks for nothing is told within this. */
 const SWEEP_MS = 1_000;
@@ -27,6 +28,16 @@ export type Exchange = {
   readonly shareRoot: InodeId;
   readonly peer: Peer;
 };
+
+/** A token that one call came with: the grant ends with the call. */
+export type CallGrant = { readonly grant: TokenGrant; readonly claims: TokenClaims };
+
+/** How deep tokens are made under tokens. */
+const LINEAGE_MAX = 8;
+
+/** Of a call under a token for a whole app: it names its share itself, if it is about one. */
+const NO_SHARE = "" as ShareId;
+const NO_ROOT = 0 as InodeId;
 
 export type TokensParts = {
   /** The core of the system app. */
@@ -78,7 +89,7 @@ export class Tokens {
     const key = await this.#keys.signing();
     this.#book.makeRoom(context);
     const now = clock.now();
-    const { appId, shareId, root, ops, identity, node, certificateThumbprint } = rights;
+    const { appId, shareId, root, ops, identity, node, certificateThumbprint, parent } = rights;
     const claims: TokenClaims = {
       iss: serviceId,
       aud: TOKEN_AUDIENCE,
@@ -94,7 +105,9 @@ export class Tokens {
       ...this.#book.epochs(appId),
       ...(node === undefined ? {} : { node }),
       ...(certificateThumbprint === undefined ? {} : { cnf: { "x5t#S256": certificateThumbprint } }),
+      ...(parent === undefined ? {} : { par: parent }),
     };
+    this.#checkParent(claims);
     const row: TokenRow = { claims, keyId: key.id, issuedAt: now };
     const token = await signToken(claims, key);
     this.#book.put(row, context);
@@ -135,6 +148,21 @@ export class Tokens {
       return { grant: this.#grant(row, exchange), app, share };
     } catch (error) {
       if (error instanceof TidemarkError && error.code === "PERMISSION_DENIED") this.#refused(error, { appId, peer });
+      throw error;
+    }
+  }
+
+  /** As `exchange`, for one call of the admin API: it is for the app that the token says, and what of it is asked for the caller compares. Throws PERMISSION_DENIED. */
+  async exchangeForCall(token: string, { peer }: { readonly peer: Peer }): Promise<CallGrant> {
+    let appId: AppId | undefined;
+    try {
+      const { row } = await this.#verify(token);
+      const { claims } = row;
+      appId = claims.app;
+      const place = { shareId: claims.shr ?? NO_SHARE, shareRoot: claims.root ?? NO_ROOT };
+      return { grant: this.#grant(row, { appId, ...place, peer }), claims };
+    } catch (error) {
+      if (error instanceof TidemarkError) this.#refused(error, { appId, peer });
       throw error;
     }
   }
@@ -180,10 +208,19 @@ export class Tokens {
     return this.#book.list();
   }
 
+  /** A token that was made under another is good as long as that is. */
   stateOf(row: TokenRow): TokenState {
-    if (this.#book.isRevoked(row)) return "revoked";
-    if (this.#keys.find(row.keyId)?.row.revokedAt !== undefined) return "key-revoked";
-    return row.claims.exp <= this.#parts.clock.now().sec ? "expired" : "valid";
+    for (const each of this.#lineage(row.claims.jti)) {
+      if (this.#book.isRevoked(each)) return "revoked";
+      if (this.#keys.find(each.keyId)?.row.revokedAt !== undefined) return "key-revoked";
+      if (each.claims.exp <= this.#parts.clock.now().sec) return "expired";
+    }
+    return "valid";
+  }
+
+  /** The row of a token that is known. */
+  row(id: TokenId): TokenRow | undefined {
+    return this.#book.find(id);
   }
 
   /** Open sessions and mounts of a token. */
@@ -193,12 +230,13 @@ export class Tokens {
     return count;
   }
 
-  /** Takes one token back. The record is durable when it resolves, its effect is there at once. */
+  /** Takes one token back, and those that were made under it. The record is durable when it resolves, its effect is there at once. */
   async revoke(row: TokenRow, context: RequestContext): Promise<Revoked> {
-    const revoked = this.stateOf(row) === "valid" ? 1 : 0;
     const { jti } = row.claims;
+    const isUnder = (id: TokenId): boolean => this.#lineage(id).some(({ claims }) => claims.jti === jti);
+    const revoked = this.#countValid(({ claims }) => isUnder(claims.jti));
     if (row.revokedAt === undefined) this.#book.put({ ...row, revokedAt: this.#parts.clock.now() }, context);
-    return this.#ended({ revoked, reason: "it was revoked", matches: (grant) => grant.id === jti });
+    return this.#ended({ revoked, reason: "it was revoked", matches: ({ id }) => isUnder(id) });
   }
 
   /** Takes all tokens of an app back that there are now. */
@@ -236,12 +274,35 @@ export class Tokens {
     return { keyId: id, revoked: count, ended };
   }
 
+  /** The token, and those under which it was made. One outlives none of them (`#checkParent`), so what is forgotten had expired with all that were made under it. */
+  #lineage(id: TokenId): TokenRow[] {
+    const rows: TokenRow[] = [];
+    for (let next: TokenId | undefined = id; next !== undefined && rows.length <= LINEAGE_MAX; ) {
+      const row = this.#book.find(next);
+      if (row === undefined) break;
+      rows.push(row);
+      next = row.claims.par;
+    }
+    return rows;
+  }
+
+  #checkParent({ par, exp }: TokenClaims): void {
+    if (par === undefined) return;
+    const [parent, ...above] = this.#lineage(par);
+    if (parent === undefined || exp > parent.claims.exp) {
+      const message = `it would outlive the token that it is made with${parent === undefined ? "" : `, which ends at ${utcText(parent.claims.exp)}`}`;
+      throw new TidemarkError("INVALID_ARGUMENT", message);
+    }
+    if (above.length >= LINEAGE_MAX - 1)
+      throw new TidemarkError("FAILED_PRECONDITION", `tokens are made under tokens up to ${LINEAGE_MAX} deep`);
+  }
+
   #endKeys(keyIds: readonly string[]): Promise<Revoked> {
     const gone = new Set(keyIds.filter((id) => this.#keys.find(id)?.row.revokedAt !== undefined));
     return this.#ended({
       revoked: 0,
       reason: "the key that signed it was revoked",
-      matches: (grant) => gone.has(grant.keyId),
+      matches: ({ id }) => this.#lineage(id).some(({ keyId }) => gone.has(keyId)),
     });
   }
 
@@ -360,18 +421,6 @@ export type Revoked = { readonly revoked: number; readonly ended: number };
 function whyNotThere(claims: TokenClaims, { appId, shareId }: Pick<Exchange, "appId" | "shareId">): string | undefined {
   if (claims.app !== appId) return OTHER_APP;
   return claims.shr === undefined || claims.shr === shareId ? undefined : OTHER_SHARE;
-}
-
-const OTHER_APP = "it is for another app";
-const OTHER_SHARE = "it is for another share";
-
-/** What `find` finds; what is not there is refused as what the token is not for. */
-function orRefuse<T>(find: () => T, why: string): T {
-  try {
-    return find();
-  } catch (error) {
-    throw error instanceof TidemarkError && error.code === "NOT_FOUND" ? refusal(why) : error;
-  }
 }
 
 function whyNotBy(claims: TokenClaims, peer: Peer): string | undefined {

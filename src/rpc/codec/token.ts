@@ -87,6 +87,7 @@ export function fromTokenInfo(message: pb.TokenInfo | undefined): TokenInfo {
     sessionCount: m.sessionCount,
     node: m.node,
     certificateThumbprint: m.certificateThumbprint,
+    parent: m.parent as TokenId | undefined,
   });
 }
 

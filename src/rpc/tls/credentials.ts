@@ -57,6 +57,8 @@ export type NetworkChannel = {
   readonly address: string;
   /** What a failed call means: UNAVAILABLE may be better later; PERMISSION_DENIED and the others will not be. */
   failure(error: ServiceError): TidemarkError;
+  /** Resolves when the service can be reached. Rejects with UNAVAILABLE when it could not be until `deadlineMs`, milliseconds since 1970. */
+  ready(deadlineMs: number): Promise<void>;
   /** Ends it; calls that run fail. */
   close(): void;
 };
@@ -92,7 +94,23 @@ export function openChannel(options: {
     "grpc.enable_channelz": 0,
     ...options.channelOptions,
   });
-  return { client, address, failure: (error) => networkFailure(error, address), close: () => client.close() };
+  const failure = (error: ServiceError): TidemarkError => networkFailure(error, address);
+  return {
+    client,
+    address,
+    failure,
+    ready: (deadlineMs) => ready(client, address, deadlineMs),
+    close: () => client.close(),
+  };
+}
+
+function ready(client: Client, address: string, deadlineMs: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    client.waitForReady(deadlineMs, (error) => {
+      if (error === undefined || error === null) return resolve();
+      reject(new TidemarkError("UNAVAILABLE", `the service at ${address} does not answer`, { cause: error }));
+    });
+  });
 }
 
 /** What is sent as the server's name when it is reached by an address: that must be a name (RFC 6066, 3), and grpc-js would send the address. It decides nothing. */

@@ -4,8 +4,10 @@ import type { Lsn } from "../domain/ids.ts";
 import type { KvOperation, KvStore } from "../kv/kv-store.ts";
 import { prefixEnd } from "../meta/keys.ts";
 import { slotPrefix } from "../meta/row-store.ts";
+import { type RunRef, readRunRef } from "../repository/runs/run-codec.ts";
 import type { AppDescription } from "../repository/seal-head.ts";
-import { type ArchivedData, decodeArchivedData, RUN_DATA, runDataKey } from "./archive-rows.ts";
+import { type ArchivedData, decodeArchivedData, RUN_DATA, RUN_ROW, runDataKey } from "./archive-rows.ts";
+import type { RunRegion } from "./runs-kv.ts";
 
 /** Slots of apps are below: the rows about an app's archive are kept under the app's slot and this bit. */
 const ARCHIVE_BIT = 0x8000_0000;
@@ -14,6 +16,7 @@ const DATA = Buffer.from([RUN_DATA]);
 const PROGRESS = Buffer.from("P");
 const KEPT = Buffer.from("K");
 const HYDRATED = Buffer.from("H");
+const RUNS = Buffer.from("R");
 const LSN_BYTES = 8;
 
 /** How far the rows of a repository have been laid down. Numbers and hex, so that it can be JSON. */
@@ -100,6 +103,24 @@ export class ArchiveIndex {
 
   progressOperation(progress: LaidProgress): KvOperation {
     return { type: "put", key: Buffer.concat([this.#prefix, PROGRESS]), value: Buffer.from(JSON.stringify(progress)) };
+  }
+
+  /** The runs that were put below the rows instead of laying theirs down, newest first; none: all rows are laid down. */
+  runs(): RunRef[] {
+    const row = this.#kv.getSync(Buffer.concat([this.#prefix, RUNS]));
+    return row === undefined ? [] : (JSON.parse(row.toString()) as unknown[]).map(readRunRef);
+  }
+
+  runsOperation(runs: readonly RunRef[]): KvOperation {
+    return { type: "put", key: Buffer.concat([this.#prefix, RUNS]), value: Buffer.from(JSON.stringify(runs)) };
+  }
+
+  /** Where rows of runs belong in the KV. */
+  get regions(): RunRegion[] {
+    return [
+      { kv: slotPrefix(this.#slot), run: Buffer.from([RUN_ROW]) },
+      { kv: Buffer.concat([this.#prefix, DATA]), run: DATA },
+    ];
   }
 
   /** The last record that is in the archive; 0: there is no archive. */

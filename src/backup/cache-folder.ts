@@ -13,6 +13,9 @@ const CACHES_MAX = 8;
 /** In a cache whose rows are found damaged: it is made again by the next who opens it. */
 const DAMAGED = "damaged";
 
+/** Folder of copies of runs. */
+const RUNS = "runs";
+
 /** A cache's own memory: a command reads for a moment. */
 const MEMORY_BYTES = 32 * 1024 * 1024;
 
@@ -25,16 +28,21 @@ export type CacheFolder = {
 
 /**
  * Opens the cache of `name` in `parent`, which is made if it is missing; one that another process has open is passed over for the next of a few. A damaged or foreign one is
- * removed and begun again: what it has decides nothing. Throws FAILED_PRECONDITION when all are in use, PERMISSION_DENIED, NO_SPACE.
+ * removed and begun again: what it has decides nothing. `over`: makes the store that is used of the one that is in the folder, with a folder for files of its own. Throws FAILED_PRECONDITION when all are in use, PERMISSION_DENIED, NO_SPACE.
  */
-export async function openCacheFolder(parent: string, name: string, log: Log): Promise<CacheFolder> {
+export async function openCacheFolder(
+  parent: string,
+  name: string,
+  { log, over }: { readonly log: Log; readonly over?: (kv: KvStore, runsFolder: string) => KvStore },
+): Promise<CacheFolder> {
   for (let number = 0; number < CACHES_MAX; number++) {
     const folder = path.join(parent, number === 0 ? name : `${name}.${number}`);
     makePrivate(folder);
     const kv = await openKv(folder, log);
     if (kv === undefined) continue;
-    const watched = new WatchedKv(kv, () => fs.writeFileSync(path.join(folder, DAMAGED), ""));
-    return { path: folder, kv: watched, close: () => kv.close() };
+    const own = over?.(kv, path.join(folder, RUNS)) ?? kv;
+    const watched = new WatchedKv(own, () => fs.writeFileSync(path.join(folder, DAMAGED), ""));
+    return { path: folder, kv: watched, close: () => own.close() };
   }
   throw new TidemarkError(
     "FAILED_PRECONDITION",
@@ -61,7 +69,7 @@ async function openKv(folder: string, log: Log): Promise<RocksKv | undefined> {
 
 function discard(folder: string, log: Log, why: string): void {
   log.warn("a cache of a repository is made again", { folder, why });
-  fs.rmSync(path.join(folder, "kv"), { recursive: true, force: true });
+  for (const part of ["kv", RUNS]) fs.rmSync(path.join(folder, part), { recursive: true, force: true });
   fs.rmSync(path.join(folder, DAMAGED), { force: true });
 }
 

@@ -11,8 +11,10 @@ import { plainKey, TABLE } from "../meta/keys.ts";
 import type { AppRepository } from "../repository/app-repository.ts";
 import { isDamage } from "../repository/as-damage.ts";
 import type { Checkpoint } from "../repository/checkpoint.ts";
+import type { FoundCheckpoint } from "../repository/latest-checkpoint.ts";
 import type { SealId } from "../repository/names.ts";
 import { mergeRows } from "../repository/runs/merge.ts";
+import type { RunRef } from "../repository/runs/run-codec.ts";
 import type { Seal } from "../repository/seal-codec.ts";
 import { journalRecordOf } from "../repository/seal-record.ts";
 import { ArchiveIndex, LAID_VERSION, type LaidProgress, type LaidState } from "./archive-index.ts";
@@ -47,6 +49,8 @@ export type MaterialiseOptions = {
   /** The app's number in the KV. Its rows belong to this function. */
   readonly slot: number;
   readonly log: Log;
+  /** Takes the runs of a checkpoint below the rows of `kv`: then they are not laid down. */
+  readonly below?: { use(runs: readonly RunRef[]): Promise<void> };
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: MaterialiseProgress) => void;
 };
@@ -67,6 +71,7 @@ export async function materialise(options: MaterialiseOptions): Promise<Material
   const progress = index.progress();
   if (progress?.tag === options.app.tag) {
     try {
+      await options.below?.use(index.runs());
       return await new Materialiser(options, index).run(progress);
     } catch (error) {
       if (!mayComeFromBefore(error)) throw error;
@@ -148,11 +153,31 @@ class Materialiser {
 
   /** The rows of the latest checkpoint, if there is one; of the same one as before behind the key that was reached. */
   async #layCheckpoint(begun: LaidProgress["runs"]): Promise<LaidState> {
-    const { app, onProgress } = this.#options;
+    const { app } = this.#options;
     const latest = await app.latestCheckpoint({ lsnAtMost: this.#lsnAtMost });
     if (begun !== undefined && begun.checkpoint !== latest?.name) await this.#index.clear();
     if (latest === null) return NOTHING;
+    await (this.#options.below === undefined ? this.#layRuns(latest, begun) : this.#useRuns(latest.checkpoint));
     const { name, checkpoint } = latest;
+    const reached = { ...(await this.#stateOf(latest)), checkpoint: name };
+    // The floor's row needs the time index to be there.
+    await this.#write([]);
+    this.#addFloor(checkpoint);
+    await this.#flush({ reached });
+    return reached;
+  }
+
+  async #useRuns({ runs, to }: Checkpoint): Promise<void> {
+    try {
+      await this.#options.below?.use(runs);
+    } catch (error) {
+      throw isDamage(error) ? new UnusableCheckpoint(to, error) : error;
+    }
+    this.#add(this.#index.runsOperation(runs));
+  }
+
+  async #layRuns({ name, checkpoint }: FoundCheckpoint, begun: LaidProgress["runs"]): Promise<void> {
+    const { onProgress } = this.#options;
     const from = begun?.checkpoint === name ? Buffer.from(begun.after, "hex") : undefined;
     const rowCountTotal = checkpoint.runs.reduce((sum, run) => sum + run.rows, 0);
     let last: Buffer | undefined;
@@ -166,12 +191,6 @@ class Materialiser {
       await this.#flush({ runs: { checkpoint: name, after: last.toString("hex") } });
       onProgress?.({ phase: "checkpoint", rowCount: this.#rowCount, rowCountTotal, lsn: checkpoint.to });
     }
-    const reached = { ...(await this.#stateOf(latest)), checkpoint: name };
-    // The floor's row needs the time index to be there.
-    await this.#write([]);
-    this.#addFloor(checkpoint);
-    await this.#flush({ reached });
-    return reached;
   }
 
   async *#rowsOf({ runs, to }: Checkpoint, from: Buffer | undefined): AsyncGenerator<readonly RowOp[]> {

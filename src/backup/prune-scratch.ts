@@ -91,7 +91,7 @@ export class PruneScratch {
   /** Throws what reading the repository throws; REPOSITORY_DAMAGED also when its newest seals can't be read. */
   static async open(options: PruneScratchOptions): Promise<PruneScratch> {
     const { app, folder, clock, log, signal, checkpoint } = options;
-    const cache = await openCacheFolder(folder, app.tag, log);
+    const cache = await openCacheFolder(folder, app.tag, { log });
     try {
       const signalled = signal === undefined ? {} : { signal };
       const laid = await materialise({ app, kv: cache.kv, slot: SLOT, log, ...signalled });

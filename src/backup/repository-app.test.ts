@@ -145,7 +145,7 @@ test("a cache of another app, or a damaged one, is made again", async () => {
   const moments = [change(1), change(2)];
   await ship();
   await withApp(async () => {});
-  const kv = path.join(parent, "cache", app.tag, "kv");
+  const kv = path.join(parent, "cache", `rows-${app.tag}`, "kv");
   const kvStore = await RocksKv.open({ directory: kv, missing: "fail" });
   await kvStore.close();
   for (const name of fs.readdirSync(kv)) {
@@ -155,7 +155,8 @@ test("a cache of another app, or a damaged one, is made again", async () => {
   }
   await withApp((opened) => expectSame(opened, moments));
   const other = await repository.createApp("ab".repeat(16) as AppId);
-  fs.cpSync(path.join(parent, "cache", app.tag), path.join(parent, "cache", other.tag), { recursive: true });
+  const [own, others] = [app, other].map(({ tag }) => path.join(parent, "cache", `rows-${tag}`)) as [string, string];
+  fs.cpSync(own, others, { recursive: true });
   await expect(open(other)).rejects.toMatchObject({ code: "NOT_FOUND" });
 });
 

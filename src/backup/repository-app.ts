@@ -1,4 +1,5 @@
 import path from "node:path";
+import { present } from "../base/assert.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import type { Timers } from "../base/timers.ts";
@@ -7,6 +8,7 @@ import type { AppId } from "../domain/ids.ts";
 import type { AppRef } from "../domain/share-path.ts";
 import { makeFreshJournal } from "../journal/fresh-journal.ts";
 import { KvError } from "../kv/kv-error.ts";
+import type { KvStore } from "../kv/kv-store.ts";
 import { OpenApp } from "../meta/open-app.ts";
 import type { Apps } from "../meta/reading/apps.ts";
 import type { AppRepository } from "../repository/app-repository.ts";
@@ -15,9 +17,14 @@ import { ArchiveIndex } from "./archive-index.ts";
 import { type CacheFolder, openCacheFolder } from "./cache-folder.ts";
 import { type Materialised, type MaterialiseProgress, materialise } from "./materialise.ts";
 import { RepositoryArchive } from "./repository-archive.ts";
+import { RunFiles } from "./run-files.ts";
+import { RunsKv } from "./runs-kv.ts";
 
 /** The only app of a cache. */
 const SLOT = 1;
+
+/** What caches of this form are called: those of others are not looked at. */
+const CACHE_KIND = "rows-";
 
 /** Rows laid down anew when what is in the cache doesn't fit, once. */
 const ATTEMPTS = 2;
@@ -39,11 +46,11 @@ export type RepositoryAppOptions = {
  */
 export class RepositoryApp implements Apps {
   readonly #options: RepositoryAppOptions;
-  readonly #cache: CacheFolder;
+  readonly #cache: Cache;
   #app: OpenApp;
   #laid: Materialised;
 
-  private constructor(options: RepositoryAppOptions, cache: CacheFolder, opened: Opened) {
+  private constructor(options: RepositoryAppOptions, cache: Cache, opened: Opened) {
     this.#options = options;
     this.#cache = cache;
     this.#app = opened.app;
@@ -56,7 +63,7 @@ export class RepositoryApp implements Apps {
    */
   static async open(options: RepositoryAppOptions): Promise<RepositoryApp> {
     const { app, cacheFolder, log } = options;
-    const cache = await openCacheFolder(cacheFolder, app.tag, log);
+    const cache = await openCache(cacheFolder, app, log);
     try {
       return new RepositoryApp(options, cache, await openIn(cache, options));
     } catch (error) {
@@ -111,9 +118,23 @@ export class RepositoryApp implements Apps {
   }
 }
 
+/** Rows over the runs of a checkpoint. */
+type Cache = CacheFolder & { readonly runs: RunsKv };
+
+async function openCache(parent: string, app: AppRepository, log: Log): Promise<Cache> {
+  let runs: RunsKv | undefined;
+  const over = (kv: KvStore, folder: string): KvStore => {
+    const { regions } = new ArchiveIndex(kv, SLOT);
+    runs = new RunsKv({ over: kv, files: new RunFiles(folder, app.objects), regions, directory: folder });
+    return runs;
+  };
+  const cache = await openCacheFolder(parent, `${CACHE_KIND}${app.tag}`, { log, over });
+  return { ...cache, runs: present(runs, "a store over runs") };
+}
+
 type Opened = { readonly app: OpenApp; readonly laid: Materialised };
 
-async function openIn(cache: CacheFolder, options: RepositoryAppOptions): Promise<Opened> {
+async function openIn(cache: Cache, options: RepositoryAppOptions): Promise<Opened> {
   const { clock, log, timers } = options;
   const laid = await layRows(cache, options);
   const { appId } = options.app;
@@ -145,7 +166,7 @@ async function openIn(cache: CacheFolder, options: RepositoryAppOptions): Promis
 }
 
 /** A cache that doesn't fit the repository, or is damaged, is emptied and filled again: if it fails then, it is the repository. */
-async function layRows(cache: CacheFolder, options: RepositoryAppOptions): Promise<Materialised> {
+async function layRows(cache: Cache, options: RepositoryAppOptions): Promise<Materialised> {
   const { app, log, signal, onProgress } = options;
   const index = new ArchiveIndex(cache.kv, SLOT);
   for (let attempt = 1; ; attempt++) {
@@ -155,12 +176,14 @@ async function layRows(cache: CacheFolder, options: RepositoryAppOptions): Promi
         kv: cache.kv,
         slot: SLOT,
         log,
+        below: cache.runs,
         ...(signal === undefined ? {} : { signal }),
         ...(onProgress === undefined ? {} : { onProgress }),
       });
     } catch (error) {
       if (attempt === ATTEMPTS || !mayBeOfCache(error)) throw error;
       log.warn("the cache of a repository does not fit it: beginning again", { cause: error });
+      cache.runs.discard();
       await index.clear();
     }
   }

@@ -183,6 +183,11 @@ export class ByteReader {
     return value;
   }
 
+  /** Passes over the next `length` bytes. */
+  skip(length: number): void {
+    this.#take(length);
+  }
+
   /** A view of the next `length` bytes, not a copy. */
   bytes(length: number): Buffer {
     const at = this.#take(length);

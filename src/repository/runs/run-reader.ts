@@ -2,16 +2,12 @@ import { present } from "../../base/assert.ts";
 import type { AppObjects } from "../app-objects.ts";
 import { asDamage } from "../as-damage.ts";
 import { OBJECT_HEADER_BYTES } from "../object-cipher.ts";
-import { FRAME_LENGTH_BYTES, ObjectOpener } from "../object-codec.ts";
-import { damagedObject } from "../object-errors.ts";
-import { OBJECT_TRAILER_BYTES, readTrailer } from "../object-trailer.ts";
-import { type Row, type RunBlock, type RunPart, type RunRef, readIndex, readRows } from "./run-codec.ts";
+import type { Row, RunBlock, RunPart, RunRef } from "./run-codec.ts";
+import { readRows } from "./run-codec.ts";
+import { indexStart, lastAtMost, type OpenPart, openBlock, openPart, tailStart } from "./run-part.ts";
 
 /** How much of a part is read at once in reading rows in order. */
 const READ_BYTES = 1024 * 1024;
-
-/** What is read from a part's end for its index: with small keys all of it. */
-const INDEX_READ_BYTES = 128 * 1024;
 
 /** Indexes kept in memory by one reader, up to 1 MiB each: neighbouring keys are asked for one after the other. */
 const INDEXES_KEPT = 4;
@@ -21,14 +17,6 @@ export type RowRange = {
   readonly from?: Buffer;
   /** First key not wanted. */
   readonly to?: Buffer;
-};
-
-type OpenPart = {
-  readonly part: RunPart;
-  readonly name: string;
-  readonly opener: ObjectOpener;
-  readonly blocks: readonly RunBlock[];
-  readonly firstKeys: readonly Buffer[];
 };
 
 /** Reads a run's rows, in order or one by its key. Everything is verified. Errors: REPOSITORY_DAMAGED (also for what is missing), BlobErrors of the store. */
@@ -54,7 +42,7 @@ export class RunReader {
     const block = open.blocks[lastAtMost(open.firstKeys, key)];
     if (block === undefined) return undefined;
     const stored = await this.#objects.readRange(open.name, { from: block.offset, length: block.storedBytes });
-    return openBlock(open, block, stored).find((row) => row.key.equals(key))?.value;
+    return rowsOf(open, block, stored).find((row) => row.key.equals(key))?.value;
   }
 
   /** The rows in order, a block at a time. Memory: some 2 MiB stored, and a block. Rows are views of their batch. */
@@ -84,7 +72,7 @@ export class RunReader {
       const start = present(group[0], "block of a group").offset;
       for (const block of group) {
         const at = block.offset - start;
-        const rows = openBlock(open, block, stored.subarray(at, at + block.storedBytes));
+        const rows = rowsOf(open, block, stored.subarray(at, at + block.storedBytes));
         const chosen =
           from === undefined && to === undefined ? rows : rows.filter(({ key }) => isWithin(key, { from, to }));
         if (chosen.length > 0) yield chosen;
@@ -103,7 +91,7 @@ export class RunReader {
   }
 
   async #openPart(part: RunPart): Promise<OpenPart> {
-    const open = this.#open.get(part.id) ?? (await openPart(this.#objects, part));
+    const open = this.#open.get(part.id) ?? (await readPart(this.#objects, part));
     this.#open.delete(part.id);
     this.#open.set(part.id, open);
     for (const id of this.#open.keys()) {
@@ -115,43 +103,19 @@ export class RunReader {
 }
 
 /** Reads header and index of a part. */
-async function openPart(objects: AppObjects, part: RunPart): Promise<OpenPart> {
+async function readPart(objects: AppObjects, part: RunPart): Promise<OpenPart> {
   const name = objects.name("runs", part.id);
-  const ref = { kind: "run", name } as const;
-  if (part.bytes <= OBJECT_HEADER_BYTES + OBJECT_TRAILER_BYTES) throw damagedObject(name, "it is too short for a run");
-  let tailStart = Math.max(0, part.bytes - INDEX_READ_BYTES);
-  let tail = await objects.readRange(name, { from: tailStart, length: part.bytes - tailStart });
-  const indexBytes = readTrailer(tail, ref);
-  const indexStart = part.bytes - OBJECT_TRAILER_BYTES - indexBytes;
-  if (indexStart < OBJECT_HEADER_BYTES) throw damagedObject(name, "its index claims to be longer than all of it");
-  if (indexStart < tailStart) {
-    tailStart = indexStart;
-    tail = await objects.readRange(name, { from: tailStart, length: part.bytes - tailStart });
-  }
-  const header = tailStart === 0 ? tail : await objects.readRange(name, { from: 0, length: OBJECT_HEADER_BYTES });
-  const opener = new ObjectOpener(objects.keys, ref, header.subarray(0, OBJECT_HEADER_BYTES));
-  const at = indexStart - tailStart;
-  const index = opener.frame(tail.subarray(at, at + indexBytes), { offset: indexStart, last: true });
-  const blocks = asDamage(name, () => readIndex(index, { start: OBJECT_HEADER_BYTES, end: indexStart }));
-  const rows = blocks.reduce((sum, block) => sum + block.rows, 0);
-  if (rows !== part.rows || blocks[0]?.firstKey.toString("hex") !== part.firstKey)
-    throw damagedObject(name, "its index is not that of the run that was named");
-  return { part, name, opener, blocks, firstKeys: blocks.map(({ firstKey }) => firstKey) };
+  const read = (from: number, length: number): Promise<Buffer> => objects.readRange(name, { from, length });
+  const tail = await read(tailStart(part), part.bytes - tailStart(part));
+  const start = indexStart(part, name, tail);
+  const whole = start < tailStart(part) ? await read(start, part.bytes - start) : tail;
+  const header = whole.length === part.bytes ? whole : await read(0, OBJECT_HEADER_BYTES);
+  return openPart(objects.keys, { part, name, header, tail: whole });
 }
 
-/** The rows of a block: its frames, one after the other. */
-function openBlock({ name, opener }: OpenPart, block: RunBlock, stored: Buffer): Row[] {
-  const pieces: Buffer[] = [];
-  for (let at = 0; at < stored.length; ) {
-    const end = stored.length - at < FRAME_LENGTH_BYTES ? 0 : at + FRAME_LENGTH_BYTES + stored.readUInt32BE(at);
-    if (end <= at || end > stored.length) throw damagedObject(name, `a block at byte ${block.offset} is not one`);
-    pieces.push(opener.frame(stored.subarray(at, end), { offset: block.offset + at, last: false }));
-    at = end;
-  }
-  const plain = pieces.length === 1 ? present(pieces[0], "frame") : Buffer.concat(pieces);
-  const rows = asDamage(name, () => readRows(plain, block.rows));
-  if (rows[0]?.key.equals(block.firstKey) !== true) throw damagedObject(name, "a block is not where the index says");
-  return rows;
+function rowsOf(open: OpenPart, block: RunBlock, stored: Buffer): Row[] {
+  const plain = openBlock(open, block, stored);
+  return asDamage(open.name, () => readRows(plain, block.rows));
 }
 
 /** Neighbouring blocks in groups of about READ_BYTES. */
@@ -172,16 +136,4 @@ function groupBlocks(blocks: readonly RunBlock[]): RunBlock[][] {
 function isWithin(key: Buffer, { from, to }: { from: Buffer | undefined; to: Buffer | undefined }): boolean {
   if (from !== undefined && Buffer.compare(key, from) < 0) return false;
   return to === undefined || Buffer.compare(key, to) < 0;
-}
-
-/** Index of the last of `keys`, which ascend, that is not above `key`; -1: none. */
-function lastAtMost(keys: readonly Buffer[], key: Buffer): number {
-  let low = 0;
-  let high = keys.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (Buffer.compare(present(keys[middle], "key"), key) <= 0) low = middle + 1;
-    else high = middle;
-  }
-  return low - 1;
 }

@@ -6,6 +6,8 @@ export type CallOptions = {
   readonly signal?: AbortSignal;
   /** Who asks, for the journal. `mountId` is 0. Without it: "service". */
   readonly actor?: Actor;
+  /** The call is held to a token for one app: its sender speaks for that, not for the machine and its clock. */
+  readonly underToken?: boolean;
 };
 
 /**

@@ -31,7 +31,8 @@ export const NAMESPACE_DEFAULT = "default";
 
 /** Fewest digits of an id that may stand for all of it: 24 bits, as with short commit ids. */
 const ID_DIGITS_MIN = 6;
-const ID_PREFIX = /^[0-9a-f]{6,32}$/;
+/** An id, or the beginning of one. */
+export const ID_PREFIX = /^[0-9a-f]{6,32}$/;
 const EXPECTED = "expected [namespace:]app[/share[/path]]";
 
 /** Parses what people type. `\xHH` stands for a byte (see byte-text.ts). Throws INVALID_ARGUMENT. */

@@ -120,6 +120,11 @@ export class MetadataService {
     return { namespace, name };
   }
 
+  /** Whether the app is deleted now. */
+  isDeleted(id: AppId): boolean {
+    return this.catalogue.app(id)?.deletedAt !== undefined;
+  }
+
   /** The open app. */
   get(id: AppId): OpenApp | undefined {
     return this.#apps.get(id);

@@ -51,6 +51,8 @@ export type ServerCallOptions = CallOptions & {
   readonly signal: AbortSignal;
   readonly peer: NodePeer;
   readonly bearer?: string;
+  /** Ends a stream from the service's side, also while its client takes nothing: what waits for the client ends as well. */
+  readonly cut?: (error: TidemarkError) => void;
 };
 
 /** The path of a method on the wire. */
@@ -120,7 +122,7 @@ type StreamHandler = (request: Message, options: ServerCallOptions) => AsyncIter
 type Fail = (error: unknown) => TidemarkError;
 type ServerCall = ServerUnaryCall<Message, Message> | ServerWritableStream<Message, Message>;
 
-function callOptions(call: ServerCall): ServerCallOptions {
+function callOptions(call: ServerCall, cut?: (error: TidemarkError) => void): ServerCallOptions {
   const controller = new AbortController();
   call.on("cancelled", () => controller.abort());
   const actor: Actor | undefined = actorFromHeaders(call.metadata);
@@ -130,6 +132,15 @@ function callOptions(call: ServerCall): ServerCallOptions {
     peer: peerOf(call),
     ...(bearer === undefined ? {} : { bearer }),
     ...(actor === undefined ? {} : { actor }),
+    ...(cut === undefined
+      ? {}
+      : {
+          cut: (error) => {
+            if (controller.signal.aborted) return;
+            controller.abort();
+            cut(error);
+          },
+        }),
   };
 }
 
@@ -154,13 +165,15 @@ function streamHandler(handler: StreamHandler, fail: Fail): handleServerStreamin
   return (call) => {
     let options: ServerCallOptions;
     try {
-      options = callOptions(call);
+      options = callOptions(call, (error) => endWithError(call, fail(error)));
     } catch (error) {
       endWithError(call, fail(error));
       return;
     }
     pump(call, handler(call.request, options), options.signal).then(
-      () => call.end(),
+      () => {
+        if (!options.signal.aborted) call.end();
+      },
       (error) => {
         if (!options.signal.aborted) endWithError(call, fail(error));
       },

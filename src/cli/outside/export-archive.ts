@@ -14,6 +14,7 @@ import { formatBytes, formatCount, plural } from "../output/human.ts";
 import { OutputClosedError } from "../output/output.ts";
 import { ProgressBar } from "../output/progress-bar.ts";
 import type { Session } from "../session.ts";
+import { checkedTree } from "./checked-tree.ts";
 
 export type ExportTask = {
   /** Where the tree is read: of the service, or of a repository. */
@@ -47,7 +48,7 @@ export async function exportArchive(session: Session, task: ExportTask): Promise
   const notes = new Notes(session);
   const totals: Totals = { files: 0, directories: 0, others: 0 };
   const where = { path: task.source, at: { kind: "lsn", lsn: at.lsn } as const };
-  const pages = task.reading.exportTree({ ...where, content: true, ranges: true }, session.callOptions);
+  const pages = checkedTree(task.reading.exportTree({ ...where, content: true, ranges: true }, session.callOptions));
   const archive = tarBytes(counted(pages, totals), {
     rootName: rootName(task.source),
     note: (path, reason) => notes.add(path, reason),

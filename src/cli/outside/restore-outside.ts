@@ -11,6 +11,7 @@ import type { ExitName } from "../exit-codes.ts";
 import { formatBytes, formatCount, plural } from "../output/human.ts";
 import { ProgressBar } from "../output/progress-bar.ts";
 import type { Session } from "../session.ts";
+import { checkedTree } from "./checked-tree.ts";
 import { nativeFiles } from "./native-files.ts";
 import { Shortfalls } from "./shortfalls.ts";
 import { showShortfalls } from "./show-shortfalls.ts";
@@ -154,7 +155,7 @@ async function write(
   const expected = totals.files + totals.directories + totals.others;
   let entryCount = 0;
   try {
-    for await (const page of reading.exportTree({ ...where, content: true }, session.callOptions)) {
+    for await (const page of checkedTree(reading.exportTree({ ...where, content: true }, session.callOptions))) {
       for (const item of page) {
         writer.accept(item);
         if (item.kind === "entry") entryCount += 1;

@@ -3,7 +3,7 @@ import type { CallOptions } from "../../domain/admin-call.ts";
 import { textFromBytes } from "../../domain/byte-text.ts";
 import { TidemarkError } from "../../domain/errors.ts";
 import type { AppId } from "../../domain/ids.ts";
-import { type AppRef, formatAppRef } from "../../domain/share-path.ts";
+import { type AppRef, formatAppRef, formatSharePath, type SharePath } from "../../domain/share-path.ts";
 import type { Audit } from "../../meta/audit.ts";
 
 /** The calls that change something, of each role of the API. What only reads is not in the audit log. */
@@ -122,9 +122,9 @@ function whoOf(options: CallOptions | undefined): string {
 
 /** The app that a request names, itself or in a path. */
 function appOf(request: unknown): AppRef | undefined {
-  const { app, path, namespace, name } = (request ?? {}) as Record<string, unknown>;
+  const { app, path, source, namespace, name } = (request ?? {}) as Record<string, unknown>;
   if (isAppRef(app)) return app;
-  const inPath = (path as { readonly app?: unknown } | undefined)?.app;
+  const inPath = ((path ?? source) as { readonly app?: unknown } | undefined)?.app;
   if (isAppRef(inPath)) return inPath;
   return typeof namespace === "string" && typeof name === "string" ? { namespace, name } : undefined;
 }
@@ -138,7 +138,7 @@ function isAppRef(value: unknown): value is AppRef {
 function onWhat(request: unknown): string {
   const fields = (request ?? {}) as Record<string, unknown>;
   const app = appOf(request);
-  const place = (fields["path"] ?? {}) as Record<string, unknown>;
+  const place = (fields["path"] ?? fields["source"] ?? {}) as Record<string, unknown>;
   const share = (fields["share"] ?? place["share"]) as { readonly name?: unknown } | undefined;
   const path = fields["path"] instanceof Uint8Array ? fields["path"] : place["path"];
   const names = [
@@ -149,5 +149,7 @@ function onWhat(request: unknown): string {
   const others = ["name", "id", "target", "repository"]
     .filter((field) => typeof fields[field] === "string" && !(field === "name" && "namespace" in fields))
     .map((field) => `${field} ${String(fields[field])}`);
-  return [names.join("/"), ...others].filter((text) => text !== "").join(", ");
+  const target = fields["target"] as SharePath | string | undefined;
+  const to = typeof target === "object" ? [`to ${formatSharePath(target)}`] : [];
+  return [names.join("/"), ...to, ...others].filter((text) => text !== "").join(", ");
 }

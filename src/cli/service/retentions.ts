@@ -62,9 +62,11 @@ export class Retentions implements RetentionApi {
     const { service, keeper, clock } = this.#parts;
     checkPolicy(request.policy);
     const app = service.find(request.app);
-    // Who says how long things are kept has looked at the date.
-    this.#time.believe();
-    this.#note(clock.now());
+    // Who says how long things are kept has looked at the date. But the time is that of all apps.
+    if (options?.underToken !== true) {
+      this.#time.believe();
+      this.#note(clock.now());
+    }
     service.catalogue.setRetention(app.id, request.policy, contextOf(options));
     await service.syncCatalogue();
     keeper().retentionChanged();

@@ -1,5 +1,6 @@
 import type { CallOptions, Pages } from "../../domain/admin-call.ts";
 import type { SnapshotApi, SnapshotInfo } from "../../domain/admin-catalogue.ts";
+import { TidemarkError } from "../../domain/errors.ts";
 import { checkObjectName } from "../../domain/names.ts";
 import type { AppRef } from "../../domain/share-path.ts";
 import type { OpenApp } from "../open-app.ts";
@@ -17,6 +18,9 @@ export type SnapshotParts = ReadingParts & {
 /** Bytes a snapshot may take in a page, about. */
 const ITEM_BYTES = 400;
 
+/** Snapshots of an app to which no token adds any: each is a row that is read with all others. */
+const SNAPSHOTS_UNDER_TOKENS_MAX = 10_000;
+
 /** Named moments: rows in the app's own journal. */
 export class Snapshots implements SnapshotApi {
   readonly #parts: SnapshotParts;
@@ -31,6 +35,10 @@ export class Snapshots implements SnapshotApi {
   ): Promise<SnapshotInfo> {
     const name = checkObjectName("snapshot", request.name);
     const app = await this.#parts.apps.find(request.app);
+    if (options?.underToken === true && [...snapshots(app.core)].length >= SNAPSHOTS_UNDER_TOKENS_MAX) {
+      const message = `the app has ${SNAPSHOTS_UNDER_TOKENS_MAX} snapshots: root makes more, or deletes some`;
+      throw new TidemarkError("FAILED_PRECONDITION", message);
+    }
     if (request.syncMounts) await this.#parts.syncMounts?.(app);
     return change(app, "creating a snapshot", () =>
       addSnapshot(app.core, { name, automatic: false }, contextOf(options)),

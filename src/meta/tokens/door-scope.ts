@@ -4,8 +4,9 @@ import type { RestoreInfo, RestoreRequest } from "../../domain/admin-restore.ts"
 import type { TokenRequest, TokenSelection } from "../../domain/admin-token.ts";
 import { TidemarkError } from "../../domain/errors.ts";
 import type { AppId, InodeId, MountId, ShareId } from "../../domain/ids.ts";
-import { type AppRef, formatAppRef, type SharePath } from "../../domain/share-path.ts";
-import type { TokenIdentity } from "../../domain/token.ts";
+import { joinNames, pathNames } from "../../domain/names.ts";
+import { type AppRef, formatAppRef, ID_PREFIX, type SharePath } from "../../domain/share-path.ts";
+import type { TokenId, TokenIdentity } from "../../domain/token.ts";
 import type { TokenDoor } from "../../domain/token-doors.ts";
 import type { OpenApp } from "../open-app.ts";
 import { findShare } from "../reading/find-share.ts";
@@ -13,7 +14,7 @@ import type { MetadataService } from "../service.ts";
 import type { ShareRow } from "../shares.ts";
 import { Subtree } from "./subtree.ts";
 import { refusal } from "./token-jws.ts";
-import type { CallGrant } from "./tokens.ts";
+import type { CallGrant, Tokens } from "./tokens.ts";
 import { OTHER_SHARE, orRefuse } from "./whose.ts";
 
 /** A call as it may be carried out, and what may be told of its answer, or of each page of it. */
@@ -21,6 +22,7 @@ export type Narrowed = { readonly request: unknown; readonly shown: (answer: unk
 
 type Held = CallGrant & {
   readonly app: OpenApp;
+  readonly isDeleted: boolean;
   /** The app by its id: names may be given to others meanwhile. */
   readonly ref: AppRef;
 };
@@ -31,14 +33,22 @@ const RESTORES_LOOKED_AT = 1_000;
 /** No kernel asks. */
 const NO_MOUNT = 0 as MountId;
 
+export type DoorScopeParts = {
+  readonly api: AdminApi;
+  readonly service: Pick<MetadataService, "find" | "nameOf" | "isDeleted">;
+  readonly tokens: Pick<Tokens, "list">;
+};
+
 /** What a token is for, compared with what a call is about. */
 export class DoorScope {
   readonly #api: AdminApi;
-  readonly #service: Pick<MetadataService, "find" | "nameOf">;
+  readonly #service: DoorScopeParts["service"];
+  readonly #tokens: DoorScopeParts["tokens"];
 
-  constructor(parts: { readonly api: AdminApi; readonly service: Pick<MetadataService, "find" | "nameOf"> }) {
+  constructor(parts: DoorScopeParts) {
     this.#api = parts.api;
     this.#service = parts.service;
+    this.#tokens = parts.tokens;
   }
 
   /** Throws PERMISSION_DENIED, with its reason in `data`; NOT_FOUND. */
@@ -46,14 +56,16 @@ export class DoorScope {
     door: TokenDoor,
     { request, called, app }: { readonly request: object; readonly called: CallGrant; readonly app: OpenApp },
   ): Promise<Narrowed> {
-    const held: Held = { ...called, app, ref: { ...this.#service.nameOf(app.id), id: app.id } };
+    const isDeleted = this.#service.isDeleted(app.id);
+    const held: Held = { ...called, app, isDeleted, ref: { ...this.#service.nameOf(app.id), id: app.id } };
     const own = this.#withOwnApp(door, request, held);
+    if (isDeleted && CHANGING.test(door.call)) throw gone("app");
     switch (door.subject) {
       case "listed":
         return { request: own, shown: (answer) => listed(door.call, answer, held) };
       case "app":
         requireWholeApp(held);
-        return { request: await this.#administered(door.call, own, held), shown: whole };
+        return { request: await this.#administered(door.call, { own, held, request }), shown: whole };
       case "share":
         requireOwnUsers(held);
         return { request: await this.#ofShare(own, held), shown: whole };
@@ -79,30 +91,60 @@ export class DoorScope {
     if (orRefuse(() => this.#service.find(named), why).id !== app.id) throw refusal(why);
   }
 
-  async #administered(call: string, request: object, { ref, grant }: Held): Promise<object> {
-    if (call === "tokens.createToken") return { ...(request as TokenRequest), parent: grant.id };
-    if (call !== "tokens.revokeTokens") return request;
-    const selection = request as TokenSelection;
-    if (selection.kind === "app") return selection;
-    if (selection.kind === "all") throw refusal("it is for one app, and all tokens are more than that");
-    for await (const page of this.#api.tokens.listTokens({ app: ref, all: true })) {
-      const found = page.filter(({ id }) => id.startsWith(selection.id));
-      if (found.length > 0) return { kind: "id", id: found.length === 1 ? found[0]?.id : selection.id };
+  /** What an admin of one app may do with that app alone: names, repositories and tokens of others are none of its business. */
+  async #administered(
+    call: string,
+    { own, held, request }: { readonly own: object; readonly held: Held; readonly request: object },
+  ): Promise<object> {
+    const { grant } = held;
+    switch (call) {
+      case "tokens.createToken":
+        return { ...(own as TokenRequest), parent: grant.id };
+      case "tokens.revokeTokens":
+        return { kind: "id", id: this.#madeUnder(grant.id, request as TokenSelection) };
+      case "catalogue.updateApp":
+        if ("name" in own) throw refusal("it is for the app as it is called, and its name is for root to change");
+        return own;
+      case "backups.enableBackup":
+        await this.#requireOwnRepository((own as { repository: string }).repository, held.ref);
+        return own;
+      default:
+        return own;
     }
-    throw new TidemarkError("NOT_FOUND", `the app has no token "${selection.id}"`);
+  }
+
+  /** The token itself, or one that was made with it, by the beginning of its id. */
+  #madeUnder(id: TokenId, selection: TokenSelection): TokenId {
+    if (selection.kind !== "id") throw refusal("it takes back only itself and what was made with it, by its id");
+    const own = this.#tokens.list().filter(({ claims }) => claims.jti === id || claims.par === id);
+    const found = own.filter(({ claims }) => claims.jti.startsWith(selection.id));
+    const [first, second] = ID_PREFIX.test(selection.id) ? found : [];
+    if (first === undefined || second !== undefined)
+      throw refusal(`no one token that was made with it has an id that begins with "${selection.id}"`);
+    return first.claims.jti;
+  }
+
+  async #requireOwnRepository(repository: string, app: AppRef): Promise<void> {
+    for await (const page of this.#api.backups.backupStatus({ app }))
+      if (page.some((status) => status.repository === repository)) return;
+    throw refusal("to which repository an app goes is for root to say");
   }
 
   async #ofShare(request: object, held: Held): Promise<object> {
     if (!("kind" in request)) {
       const { path } = request as { path: SharePath };
-      return { ...request, path: wholeShare(path, held) };
+      return { ...request, path: wholeShare(path, held).path };
     }
     const restore = request as RestoreRequest;
     if (restore.kind === "undo") return { ...restore, ...(await this.#undone(restore, held)) };
     const { source, target } = restore;
-    if (target === undefined) return { ...restore, source: wholeShare(source, held) };
+    const from = wholeShare(source, held);
+    requireAlive(from, held);
+    if (target === undefined) return { ...restore, source: from.path };
     this.#requireOwn(target.app, held.ref, held.app);
-    return { ...restore, source: wholeShare(source, held), target: wholeShare(target, held) };
+    const to = wholeShare(target, held);
+    requireAlive(to, held);
+    return { ...restore, source: from.path, target: to.path };
   }
 
   /** With a token for one share: what was restored under that token, and nothing else of the app. */
@@ -111,20 +153,23 @@ export class DoorScope {
     held: Held,
   ): Promise<{ readonly restoreId?: string }> {
     const { claims, ref } = held;
-    if (claims.shr === undefined) return restoreId === undefined ? {} : { restoreId };
     const all = await this.#api.restores.listRestores({ app: ref, countMax: RESTORES_LOOKED_AT });
-    const found = ownRestores(all, held).find(({ id, state }) =>
+    const own = claims.shr === undefined ? all : ownRestores(all, held);
+    const found = own.find(({ id, state }) =>
       restoreId === undefined ? state !== "undone" && state !== "running" : id === restoreId,
     );
-    if (found === undefined) throw refusal("it is for one share, and undoes only what was restored under it");
-    return { restoreId: found.id };
+    if (found === undefined && claims.shr !== undefined)
+      throw refusal("it is for one share, and undoes only what was restored under it");
+    if (found?.path.share === undefined) requireAdmin(held);
+    return found === undefined ? { ...(restoreId === undefined ? {} : { restoreId }) } : { restoreId: found.id };
   }
 
   async #ofPlace(door: TokenDoor, request: PlaceRequest, held: Held): Promise<object> {
     const { path, share } = ownShare(request.path, held);
-    if (door.past && request.at !== undefined && request.at.kind !== "now" && !held.grant.has("history"))
-      throw refusal("the past takes history");
-    if (share === undefined) return { ...request, path };
+    // What was deleted is only in the past.
+    const isPast = request.at?.kind !== "now" || held.isDeleted || share?.deletedAt !== undefined;
+    if (door.past && isPast && !held.grant.has("history")) throw refusal("the past takes history");
+    if (share === undefined || held.claims.shr === undefined) return { ...request, path };
     const root = held.claims.root ?? share.root;
     // The feed finds out by itself what is below a directory, for each record.
     if (request.at === undefined) return { ...request, path, within: root };
@@ -140,11 +185,21 @@ export class DoorScope {
     });
     const subtree = new Subtree(core, { root, mount: NO_MOUNT });
     try {
-      if (found !== undefined && subtree.has(found.ino, found.at.lsn)) return { kind: "lsn", lsn: found.at.lsn };
+      if (found !== undefined) {
+        const { lsn } = found.at;
+        // A name that is outside is not told, also of a file that has another one inside: on a mount it can't be looked up either.
+        const names = pathNames(request.path.path);
+        const above = { ...request.path, path: joinNames(names.slice(0, -1)) };
+        const at = { kind: "lsn", lsn } as const;
+        const isRoot = found.ino === root || names.length === 0;
+        const holder = isRoot ? found : await this.#api.reading.resolve({ path: above, at });
+        if (subtree.has(holder.ino, lsn) && subtree.has(found.ino, lsn)) return at;
+      }
     } finally {
       subtree.close();
     }
-    throw new TidemarkError("NOT_FOUND", "the directory of the token has no such place at that moment");
+    const why = "the directory of the token has no such place at that moment";
+    throw new TidemarkError("NOT_FOUND", why, { data: { reason: why } });
   }
 }
 
@@ -191,21 +246,45 @@ function isUnmapped(identity: TokenIdentity): boolean {
   return identity.kind === "all" ? identity.uid === 0 : identity.kind === "claimed" && !identity.squashRoot;
 }
 
-/** The path as the token's share has it. Without a share: of the whole app. */
-function ownShare(path: SharePath, held: Held): { readonly path: SharePath; readonly share?: ShareRow } {
+/** What makes or changes something. Whether a share is deleted is looked at where it is known. */
+const CHANGING =
+  /^(restores\.(plan|execute)|snapshots\.createSnapshot|catalogue\.(update|create|delete|undelete)|backups\.enable|retention\.(set|clear)|tokens\.create)/;
+
+function gone(what: "app" | "share"): TidemarkError {
+  return new TidemarkError("FAILED_PRECONDITION", `the ${what} is deleted: root undeletes it first`);
+}
+
+function requireAdmin({ grant }: Held): void {
+  if (!grant.has("admin"))
+    throw refusal("a whole app is put back with its shares, those that are deleted since, too: that takes admin");
+}
+
+/** A restore would bring it back. */
+function requireAlive({ share }: OwnShare, held: Held): void {
+  if (share === undefined) requireAdmin(held);
+  else if (share.deletedAt !== undefined) throw gone("share");
+}
+
+type OwnShare = { readonly path: SharePath; readonly share?: ShareRow };
+
+/** The path as the token's share has it, by ids. Without a share: of the whole app. */
+function ownShare(path: SharePath, held: Held): OwnShare {
   const { claims, ref, app } = held;
   const { share: named } = path;
-  if (named === undefined) requireWholeApp(held);
-  if (named === undefined || claims.shr === undefined) return { path: { ...path, app: ref } };
-  const share = orRefuse(() => findShare(app.core, named), OTHER_SHARE);
-  if (share.id !== claims.shr) throw refusal(OTHER_SHARE);
+  if (named === undefined) {
+    requireWholeApp(held);
+    return { path: { ...path, app: ref } };
+  }
+  const find = (): ShareRow => findShare(app.core, named);
+  const share = claims.shr === undefined ? find() : orRefuse(find, OTHER_SHARE);
+  if (claims.shr !== undefined && share.id !== claims.shr) throw refusal(OTHER_SHARE);
   return { path: { app: ref, share: { name: share.name, id: share.id }, path: path.path }, share };
 }
 
-function wholeShare(wanted: SharePath, held: Held): SharePath {
-  const { path, share } = ownShare(wanted, held);
+function wholeShare(wanted: SharePath, held: Held): OwnShare {
+  const own = ownShare(wanted, held);
   const { root } = held.claims;
-  if (share !== undefined && root !== undefined && root !== share.root)
+  if (own.share !== undefined && root !== undefined && root !== own.share.root)
     throw refusal("it is for one directory, and this takes the whole share");
-  return path;
+  return own;
 }

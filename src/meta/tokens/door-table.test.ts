@@ -22,7 +22,8 @@ function recorder(): AdminApi {
         get: (_, method) => (request: unknown, options?: CallOptions) => {
           const call = `${name}.${String(method)}`;
           done = { call, request, label: options?.actor?.label };
-          return answers.get(call) === "one" ? Promise.resolve([]) : none();
+          if (call === "backups.backupStatus") return pagesOf({ repository: "main" });
+          return answers.get(call) === "one" ? Promise.resolve([]) : pagesOf();
         },
       },
     );
@@ -30,12 +31,19 @@ function recorder(): AdminApi {
   return Object.fromEntries(roles.map((name) => [name, role(name)])) as unknown as AdminApi;
 }
 
-async function* none(): AsyncGenerator<never> {}
+async function* pagesOf(...items: object[]): AsyncGenerator<object[]> {
+  yield items;
+}
 
 beforeAll(async () => {
   fixture = await TokenFixture.open();
   const { app, tokens, audit } = fixture;
-  const service = { find: () => app.app, get: () => app.app, nameOf: () => ({ namespace: "default", name: "shop" }) };
+  const service = {
+    find: () => app.app,
+    get: () => app.app,
+    nameOf: () => ({ namespace: "default", name: "shop" }),
+    isDeleted: () => false,
+  };
   held = heldAdmin({ api: recorder(), service, tokens, audit });
 });
 afterAll(() => fixture.close());
@@ -47,21 +55,26 @@ const THEN = { kind: "lsn", lsn: 1 } as const;
 
 /** A request of each call, about the share of the fixture, or its app. */
 function sample({ call, subject }: TokenDoor): object {
-  if (call === "tokens.revokeTokens") return { kind: "app", app: APP };
   if (call === "catalogue.listApps") return { deleted: "without" };
   if (call === "restores.plan" || call === "restores.execute")
     return { kind: "restore", source: PATH, at: THEN, mode: "mirror" };
   if (call.startsWith("reading.") && subject === "place") return { path: PATH, at: NOW };
-  return subject === "place" || subject === "share" ? { path: PATH } : { app: APP, name: "x" };
+  if (call === "tokens.revokeTokens") return { kind: "id", id: fixture.tokens.list()[0]?.claims.jti };
+  if (call === "backups.enableBackup") return { app: APP, repository: "main" };
+  return subject === "place" || subject === "share" ? { path: PATH } : { app: APP };
 }
 
 async function outcome(door: TokenDoor, wanted: Wanted, request = sample(door)): Promise<string> {
   done = undefined;
   const [role, name] = door.call.split(".") as [keyof AdminApi, string];
   const method = Reflect.get(held[role], name) as (request: object, options: object) => unknown;
-  const options = { peer: LOCAL_PEER, bearer: await fixture.token(wanted) };
+  fixture.apps.clock.step(1_000_000_000);
+  const bearer = await fixture.token({ lifetimeMs: 360_000_000, ...wanted });
+  const options = { peer: LOCAL_PEER, bearer };
+  // One takes itself back: it is the newest.
+  const about = door.call === "tokens.revokeTokens" ? sample(door) : request;
   try {
-    const answer = method(request, options);
+    const answer = method(about, options);
     if (door.answers === "one") await answer;
     else for await (const _ of answer as AsyncIterable<unknown>);
     return "done";

@@ -8,17 +8,20 @@ import type { TokenId, TokenOp } from "../../domain/token.ts";
 import { SERVICE_CONTEXT } from "../open-app.ts";
 import { Changes } from "../reading/changes.ts";
 import { Reading } from "../reading/reading.ts";
+import { Snapshots } from "../reading/snapshots.ts";
 import { all } from "../reading/test-app.ts";
 import { Restores } from "../restore/restores.ts";
-import { createShare } from "../shares.ts";
+import { createShare, updateShare } from "../shares.ts";
 import { heldAdmin } from "./doors.ts";
 import { LOCAL_PEER, TokenFixture, type Wanted } from "./test-tokens.ts";
 
 let fixture: TokenFixture;
 let restores: Restores;
 let held: AdminApi;
+let isDeleted: boolean;
 
 beforeEach(async () => {
+  isDeleted = false;
   fixture = await TokenFixture.open();
   const { apps, app, tokens, audit } = fixture;
   const timers = new ManualTimers();
@@ -27,12 +30,14 @@ beforeEach(async () => {
     changes: new Changes({ ...apps.parts, timers }),
     reading: new Reading(apps.parts),
     restores,
+    snapshots: new Snapshots(apps.parts),
     nodes: { listNodes: () => [] },
   } as unknown as AdminApi;
   const service = {
     find: (ref: { name: string }) => apps.find(ref),
     get: () => app.app,
     nameOf: () => ({ namespace: "default", name: "shop" }),
+    isDeleted: () => isDeleted,
   };
   held = heldAdmin({ api, service, tokens, audit });
   app.mkdir(fixture.root, "a");
@@ -256,16 +261,15 @@ describe("a token made under another", () => {
   test("ends with it, grants included", async () => {
     const { id } = await parent();
     const { token: text, row } = await child(id);
-    const grandchild = await child(row.claims.jti);
+    await expect(child(row.claims.jti)).rejects.toThrow(/makes none itself/);
     const grant = await fixture.tokens.exchange(text, fixture.exchange);
     const revoked = fixture.tokens.row(id);
     expect(await fixture.tokens.revoke(revoked as NonNullable<typeof revoked>, SERVICE_CONTEXT)).toEqual({
-      revoked: 3,
+      revoked: 2,
       ended: 1,
     });
     expect(grant.ended).toBe("it was revoked");
-    for (const each of [text, grandchild.token])
-      await expect(fixture.tokens.exchange(each, fixture.exchange)).rejects.toThrow(/revoked/);
+    await expect(fixture.tokens.exchange(text, fixture.exchange)).rejects.toThrow(/revoked/);
   });
 
   test("ends with the key of the other", async () => {
@@ -283,9 +287,92 @@ describe("a token made under another", () => {
     await child(id, 60_000);
   });
 
-  test("is not made without end under one another", async () => {
-    let { id } = await parent();
-    for (let depth = 1; depth < 8; depth++) id = (await child(id)).row.claims.jti;
-    await expect(child(id)).rejects.toThrow(/deep/);
+  test("is one of a thousand at most", async () => {
+    const { id } = await parent();
+    for (let count = 0; count < 1_000; count++) await child(id);
+    await expect(child(id)).rejects.toThrow(/1000 tokens/);
+    fixture.apps.clock.step(61_000_000_000);
+    await child(id);
   });
+
+  test("is not good when the other one is not known any more", async () => {
+    const { id } = await parent();
+    const { row } = await child(id, 60_000);
+    expect(fixture.tokens.stateOf(row)).toBe("valid");
+    expect(fixture.tokens.stateOf({ ...row, claims: { ...row.claims, par: "ab".repeat(16) as TokenId } })).toBe(
+      "valid",
+    );
+    const orphan = await fixture.tokens.create(fixture.rights({ ops: ["read"] }), { lifetimeMs: 60_000 });
+    Object.assign(orphan.row.claims, { par: "ab".repeat(16) });
+    expect(fixture.tokens.stateOf(orphan.row)).toBe("expired");
+  });
+
+  test("takes its calls from those of the other one", async () => {
+    const { id } = await parent();
+    const running: AbortController[] = [];
+    const start = async (): Promise<void> => {
+      const made = await fixture.tokens.create(
+        { ...fixture.rights({ ops: ["history"] }), parent: id },
+        { lifetimeMs: 60_000 },
+      );
+      const abort = new AbortController();
+      running.push(abort);
+      await feed(made.token, { follow: true, signal: abort.signal }).next();
+    };
+    for (let count = 0; count < 8; count++) await start();
+    await expect(start()).rejects.toMatchObject({ code: "UNAVAILABLE" });
+    for (const abort of running) abort.abort();
+  });
+});
+
+describe("what is deleted", () => {
+  test("a share is only in the past, and no restore brings it back", async () => {
+    const { app, share } = fixture;
+    const path = { ...app.path("files/secret"), share: { name: "files", id: share.id } };
+    updateShare(app.app.core, share, { deleted: true }, SERVICE_CONTEXT);
+    await app.settle();
+    const now = calls(await token({ ops: ["read"] }));
+    await expect(textOf(held.reading.read({ path, at: NOW, offset: 0n }, now))).rejects.toThrow(/takes history/);
+    const past = calls(await token({ ops: ["read", "history"] }));
+    expect(await textOf(held.reading.read({ path, at: NOW, offset: 0n }, past))).toBe("1");
+    for (const wholeApp of [false, true]) {
+      const options = calls(await token({ ops: ["restore", "admin"], wholeApp }));
+      const at = { kind: "lsn", lsn: app.app.core.lastLsn } as const;
+      const request = { kind: "restore", source: { ...path, path: Buffer.alloc(0) }, at, mode: "mirror" } as const;
+      await expect(finish(held.restores.plan(request, options))).rejects.toThrow(/deleted/);
+    }
+  });
+
+  test("an app can't be changed", async () => {
+    isDeleted = true;
+    const options = calls(await token({ ops: ["snapshot", "restore"] }));
+    const { app } = fixture.app.path("");
+    await expect(held.snapshots.createSnapshot({ app, name: "x", syncMounts: false }, options)).rejects.toThrow(
+      /deleted/,
+    );
+  });
+});
+
+test("a whole app is put back by an admin only", async () => {
+  const at = { kind: "lsn", lsn: fixture.app.app.core.lastLsn } as const;
+  const request = { kind: "restore", source: fixture.app.path(""), at, mode: "mirror" } as const;
+  const plan = async (ops: readonly TokenOp[]): Promise<void> =>
+    finish(held.restores.plan(request, calls(await token({ ops, wholeApp: true }))));
+  await expect(plan(["restore"])).rejects.toThrow(/takes admin/);
+  await plan(["restore", "admin"]);
+});
+
+test("a file with a name inside is not told of by a name outside", async () => {
+  const { app, root } = fixture;
+  app.run({ op: "link", ino: app.at(root, "a/seen").ino, parent: root, name: Buffer.from("other") });
+  await app.settle();
+  const options = calls(await token({ ops: ["read"], root: app.at(root, "a").ino }));
+  for (const name of ["files/other", "files/none"])
+    await expect(held.reading.stat({ path: app.path(name), at: NOW }, options)).rejects.toThrow(/no such place/);
+});
+
+test("junk takes no place from those who have a token", async () => {
+  const junk = Array.from({ length: 64 }, () => feed("a.b.c").next().catch(String));
+  await feed(await token()).next();
+  expect(new Set(await Promise.all(junk)).size).toBe(1);
 });

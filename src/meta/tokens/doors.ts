@@ -3,7 +3,6 @@ import type { CallOptions } from "../../domain/admin-call.ts";
 import { TidemarkError } from "../../domain/errors.ts";
 import type { MountId } from "../../domain/ids.ts";
 import type { Peer } from "../../domain/session-api.ts";
-import type { TokenId } from "../../domain/token.ts";
 import { TOKEN_DOORS, type TokenDoor } from "../../domain/token-doors.ts";
 import { isMet, needWords } from "../../domain/token-needs.ts";
 import type { Audit } from "../audit.ts";
@@ -14,12 +13,17 @@ import type { TokenGrant } from "./token-grant.ts";
 import type { CallGrant, Tokens } from "./tokens.ts";
 
 /** What a call from the network brings along: whom the transport has proven, and the token, which is never logged. */
-export type DoorCallOptions = CallOptions & { readonly peer: Peer; readonly bearer?: string };
+export type DoorCallOptions = CallOptions & {
+  readonly peer: Peer;
+  readonly bearer?: string;
+  /** Ends a stream also while its client takes nothing. */
+  readonly cut?: (error: TidemarkError) => void;
+};
 
 export type DoorParts = {
   /** What carries calls out that are allowed. */
   readonly api: AdminApi;
-  readonly service: Pick<MetadataService, "find" | "get" | "nameOf">;
+  readonly service: Pick<MetadataService, "find" | "get" | "nameOf" | "isDeleted">;
   readonly tokens: Tokens;
   readonly audit: Audit;
 };
@@ -29,6 +33,10 @@ const CALLS_MAX = 32;
 
 /** Of them, under one token: nobody takes them all. */
 const CALLS_PER_TOKEN_MAX = 8;
+
+/** Calls that may hold a million differences, some 300 MB, and how many of them there are at a time. */
+const MEMORY_HUNGRY: ReadonlySet<string> = new Set(["history.diff"]);
+const HUNGRY_CALLS_MAX = 2;
 
 const DOORS = new Map(TOKEN_DOORS.map((door) => [door.call, door]));
 
@@ -64,8 +72,7 @@ type Entered = {
 class Doors {
   readonly #parts: DoorParts;
   readonly #scope: DoorScope;
-  #calls = 0;
-  readonly #callsOf = new Map<TokenId, number>();
+  readonly #calls = new CallCounts();
 
   constructor(parts: DoorParts) {
     this.#parts = parts;
@@ -75,9 +82,11 @@ class Doors {
   method(role: keyof AdminApi, name: string): Method {
     const door = DOORS.get(`${role}.${name}`);
     if (door === undefined)
-      return () => {
-        const message = `${role}.${name} is not for tokens: it is done on the service's own machine, by root`;
-        throw new TidemarkError("PERMISSION_DENIED", message);
+      // Some have no request: the options come last.
+      return (...given) => {
+        const why = "it is not for tokens: it is done on the service's own machine, by root";
+        this.#note(`${role}.${name}`, why, { peer: (given.at(-1) as DoorCallOptions).peer });
+        throw new TidemarkError("PERMISSION_DENIED", `${role}.${name}: ${why}`);
       };
     const target: object = this.#parts.api[role];
     const method = (Reflect.get(target, name) as Method).bind(target);
@@ -103,8 +112,11 @@ class Doors {
   async *#pages(call: Call, asked: DoorCallOptions): AsyncGenerator<unknown> {
     const { grant, narrowed, options, leave } = await this.#enter(call, asked);
     try {
-      for await (const page of call.method(narrowed.request, options) as AsyncIterable<unknown>)
-        yield narrowed.shown(page);
+      for await (const page of call.method(narrowed.request, options) as AsyncIterable<unknown>) {
+        const shown = narrowed.shown(page);
+        checkEnded(grant);
+        if (!isEmpty(shown)) yield shown;
+      }
       checkEnded(grant);
     } catch (error) {
       checkEnded(grant);
@@ -115,26 +127,40 @@ class Doors {
   }
 
   /** D1 to D4. What it answers must be left. */
-  async #enter({ door, request }: Call, { bearer, peer, signal }: DoorCallOptions): Promise<Entered> {
-    if (this.#calls >= CALLS_MAX) throw busy(CALLS_MAX);
-    this.#calls++;
-    const undo: (() => void)[] = [() => this.#calls--];
+  async #enter({ door, request }: Call, { bearer, peer, signal, cut }: DoorCallOptions): Promise<Entered> {
+    const undo: (() => void)[] = [];
     const leave = (): void => {
       for (const each of undo.splice(0).reverse()) each();
     };
     try {
-      const called = await this.#parts.tokens.exchangeForCall(needed(bearer), { peer });
+      if (bearer === undefined) {
+        this.#note(door.call, "without a token", { peer });
+        throw new TidemarkError(
+          "PERMISSION_DENIED",
+          "a token is needed: send it in the metadata as authorization: Bearer TOKEN",
+        );
+      }
+      const called = await this.#parts.tokens.exchangeForCall(bearer, { peer });
       const { grant } = called;
       undo.push(() => grant.release());
-      this.#count(grant.id, undo);
+      // After the token was verified: who has none takes no place. Under the eldest: who may make tokens does not get more places by it.
+      undo.push(this.#calls.enter("", CALLS_MAX));
+      undo.push(this.#calls.enter(this.#parts.tokens.eldest(grant.id), CALLS_PER_TOKEN_MAX));
+      if (MEMORY_HUNGRY.has(door.call)) undo.push(this.#calls.enter(door.call, HUNGRY_CALLS_MAX));
       const app = this.#parts.service.get(grant.appId);
       if (app === undefined) throw new TidemarkError("NOT_FOUND", "the app of the token is not there any more");
       const narrowed = await this.#narrowed(door, { request, called, app, peer });
       const ended = new AbortController();
-      undo.push(grant.onEnded(() => ended.abort()));
+      undo.push(
+        grant.onEnded((reason) => {
+          ended.abort();
+          cut?.(endedBy(reason));
+        }),
+      );
+      checkEnded(grant);
       const signals = signal === undefined ? [ended.signal] : [signal, ended.signal];
       const actor = { mountId: 0 as MountId, uid: 0, gid: 0, pid: 0, label: `token ${grant.id}` };
-      return { grant, narrowed, options: { signal: AbortSignal.any(signals), actor }, leave };
+      return { grant, narrowed, options: { signal: AbortSignal.any(signals), actor, underToken: true }, leave };
     } catch (error) {
       leave();
       throw error;
@@ -152,34 +178,41 @@ class Doors {
       if (lacking.length > 0) throw refused(`it takes ${needWords(lacking)}`);
       return await this.#scope.narrow(door, on);
     } catch (error) {
-      if (error instanceof TidemarkError && error.code === "PERMISSION_DENIED") {
-        const who = `token ${grant.id}, ${on.peer.node === "" ? on.peer.address : `node ${on.peer.node}`}`;
-        const why = String(error.data["reason"] ?? error.message);
-        this.#parts.audit.refused({ who, what: door.call, on: () => "", why, appId: grant.appId });
-      }
+      const reason = error instanceof TidemarkError ? error.data["reason"] : undefined;
+      if (reason !== undefined) this.#note(door.call, String(reason), { peer: on.peer, grant });
       throw error;
     }
   }
 
-  /** One more call under a token. */
-  #count(id: TokenId, undo: (() => void)[]): void {
-    const before = this.#callsOf.get(id) ?? 0;
-    if (before >= CALLS_PER_TOKEN_MAX) throw busy(CALLS_PER_TOKEN_MAX);
-    this.#callsOf.set(id, before + 1);
-    undo.push(() => {
-      const left = (this.#callsOf.get(id) ?? 1) - 1;
-      if (left > 0) this.#callsOf.set(id, left);
-      else this.#callsOf.delete(id);
-    });
+  /** By host: each connection has a port of its own. */
+  #note(what: string, why: string, { peer, grant }: { readonly peer: Peer; readonly grant?: TokenGrant }): void {
+    const from = peer.node === "" ? peer.address.replace(/:\d+$/, "") : `node ${peer.node}`;
+    const who = grant === undefined ? from : `token ${grant.id}, ${from}`;
+    const appId = grant === undefined ? {} : { appId: grant.appId };
+    this.#parts.audit.refused({ who, what, on: () => "", why, ...appId });
   }
 }
 
-function needed(bearer: string | undefined): string {
-  if (bearer !== undefined) return bearer;
-  throw new TidemarkError(
-    "PERMISSION_DENIED",
-    "a token is needed: send it in the metadata as authorization: Bearer TOKEN",
-  );
+/** How many calls of a kind are under way. */
+class CallCounts {
+  readonly #counts = new Map<string, number>();
+
+  /** One more; answers how it ends. Throws UNAVAILABLE when there are `countMax` already. */
+  enter(kind: string, countMax: number): () => void {
+    const before = this.#counts.get(kind) ?? 0;
+    if (before >= countMax)
+      throw new TidemarkError("UNAVAILABLE", `${countMax} calls are under way already: try again later`);
+    this.#counts.set(kind, before + 1);
+    return () => {
+      const left = (this.#counts.get(kind) ?? 1) - 1;
+      if (left > 0) this.#counts.set(kind, left);
+      else this.#counts.delete(kind);
+    };
+  }
+}
+
+function isEmpty(page: unknown): boolean {
+  return Array.isArray(page) && page.length === 0;
 }
 
 /** What the token does not allow. */
@@ -187,12 +220,11 @@ export function refused(why: string): TidemarkError {
   return new TidemarkError("PERMISSION_DENIED", `the token does not allow this: ${why}`, { data: { reason: why } });
 }
 
-function busy(count: number): TidemarkError {
-  return new TidemarkError("UNAVAILABLE", `${count} calls are under way already: try again later`);
-}
-
 /** D3. What stopped a call says why: a token that has ended is no caller that went away. */
 function checkEnded({ ended }: TokenGrant): void {
-  if (ended !== undefined)
-    throw new TidemarkError("PERMISSION_DENIED", `the token does not allow this any more: ${ended}`);
+  if (ended !== undefined) throw endedBy(ended);
+}
+
+function endedBy(reason: string): TidemarkError {
+  return new TidemarkError("PERMISSION_DENIED", `the token does not allow this any more: ${reason}`);
 }

@@ -11,7 +11,7 @@ import { TidemarkError } from "../../domain/errors.ts";
 import { type AppId, type InodeId, LIVE } from "../../domain/ids.ts";
 import { isDirectory } from "../../domain/inode.ts";
 import { joinNames, pathNames } from "../../domain/names.ts";
-import { type AppRef, formatAppRef, formatSharePath } from "../../domain/share-path.ts";
+import { type AppRef, formatAppRef, formatSharePath, ID_PREFIX } from "../../domain/share-path.ts";
 import {
   ID_PAIRS_MAX,
   type IdPair,
@@ -31,9 +31,6 @@ import { type ShareRow, sharesAt } from "../shares.ts";
 import { rightsUnder } from "./rights-under.ts";
 import type { TokenRow } from "./token-rows.ts";
 import type { Tokens } from "./tokens.ts";
-
-/** Fewest digits of an id that may stand for all of it, as with apps. */
-const ID_PREFIX = /^[0-9a-f]{6,32}$/;
 
 /** uid_t, less (uid_t)-1, which means "leave it". */
 const NUMBER_MAX = 2 ** 32 - 2;

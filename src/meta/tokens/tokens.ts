@@ -32,8 +32,11 @@ export type Exchange = {
 /** A token that one call came with: the grant ends with the call. */
 export type CallGrant = { readonly grant: TokenGrant; readonly claims: TokenClaims };
 
-/** How deep tokens are made under tokens. */
-const LINEAGE_MAX = 8;
+/** A token that was made under another makes none. */
+const LINEAGE_MAX = 2;
+
+/** Tokens made under one that have not expired: all tokens of a service have room together (`TokenBook`). */
+const CHILDREN_MAX = 1_000;
 
 /** Of a call under a token for a whole app: it names its share itself, if it is about one. */
 const NO_SHARE = "" as ShareId;
@@ -210,12 +213,19 @@ export class Tokens {
 
   /** A token that was made under another is good as long as that is. */
   stateOf(row: TokenRow): TokenState {
-    for (const each of this.#lineage(row.claims.jti)) {
+    const lineage = this.#lineage(row.claims.jti);
+    for (const each of lineage) {
       if (this.#book.isRevoked(each)) return "revoked";
       if (this.#keys.find(each.keyId)?.row.revokedAt !== undefined) return "key-revoked";
       if (each.claims.exp <= this.#parts.clock.now().sec) return "expired";
     }
-    return "valid";
+    // T1: one above is not known any more: what is forgotten had expired, or was revoked.
+    return lineage.at(-1)?.claims.par === undefined ? "valid" : "expired";
+  }
+
+  /** The token itself, or the first of those under which it was made. */
+  eldest(id: TokenId): TokenId {
+    return this.#lineage(id).at(-1)?.claims.jti ?? id;
   }
 
   /** The row of a token that is known. */
@@ -293,8 +303,15 @@ export class Tokens {
       const message = `it would outlive the token that it is made with${parent === undefined ? "" : `, which ends at ${utcText(parent.claims.exp)}`}`;
       throw new TidemarkError("INVALID_ARGUMENT", message);
     }
-    if (above.length >= LINEAGE_MAX - 1)
-      throw new TidemarkError("FAILED_PRECONDITION", `tokens are made under tokens up to ${LINEAGE_MAX} deep`);
+    if (above.length > LINEAGE_MAX - 2)
+      throw new TidemarkError("FAILED_PRECONDITION", "a token that was made with another one makes none itself");
+    const nowSec = this.#parts.clock.now().sec;
+    const children = this.#book.list().filter(({ claims }) => claims.par === par && claims.exp > nowSec);
+    if (children.length >= CHILDREN_MAX)
+      throw new TidemarkError(
+        "FAILED_PRECONDITION",
+        `${CHILDREN_MAX} tokens of this one are known: wait until some expire`,
+      );
   }
 
   #endKeys(keyIds: readonly string[]): Promise<Revoked> {

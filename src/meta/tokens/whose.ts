@@ -10,6 +10,8 @@ export function orRefuse<T>(find: () => T, why: string): T {
   try {
     return find();
   } catch (error) {
-    throw error instanceof TidemarkError && error.code === "NOT_FOUND" ? refusal(why) : error;
+    throw error instanceof TidemarkError && (error.code === "NOT_FOUND" || error.code === "INVALID_ARGUMENT")
+      ? refusal(why)
+      : error;
   }
 }

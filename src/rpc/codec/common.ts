@@ -14,7 +14,7 @@ import {
   type ShareId,
 } from "../../domain/ids.ts";
 import type { MomentRef, ResolvedMoment } from "../../domain/moment.ts";
-import type { AppRef, SharePath, ShareRef } from "../../domain/share-path.ts";
+import { type AppRef, ID_PREFIX, type SharePath, type ShareRef } from "../../domain/share-path.ts";
 import type * as pb from "../gen/tidemark/v1/common_pb.ts";
 import { buffer, defined, maybe, need, safeNumber, wide } from "./values.ts";
 
@@ -54,12 +54,18 @@ export const fromShareId = (text: string): ShareId => fromHexId(text, "share id"
 
 export function fromAppRef(message: pb.AppRef | undefined): AppRef {
   const { namespace, name, id } = need(message, "app");
-  return defined({ namespace, name, id });
+  return defined({ namespace, name, id: maybe(id, checkIdPart) });
 }
 
 export function fromShareRef(message: pb.ShareRef | undefined): ShareRef {
   const { name, id } = need(message, "share");
-  return defined({ name, id });
+  return defined({ name, id: maybe(id, checkIdPart) });
+}
+
+/** An id, or the beginning of one: an empty one would mean any. */
+function checkIdPart(id: string): string {
+  if (ID_PREFIX.test(id)) return id;
+  throw new TidemarkError("INVALID_ARGUMENT", `"${id}" is no id: expected 6 to 32 lower-case hex digits`);
 }
 
 export function fromSharePath(message: pb.SharePath | undefined): SharePath {

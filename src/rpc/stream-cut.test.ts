@@ -29,9 +29,11 @@ test("a stream whose client takes nothing ends when it is cut", { timeout: 30_00
       hasEnded = true;
     }
   };
+  const all = ReadingService.methods.map(({ localName }) => [localName, read]);
+  const handlers = Object.fromEntries(all) as ServiceHandlers<typeof ReadingService>;
   server.add(
     grpcDefinition(ReadingService),
-    grpcImplementation(ReadingService, { read } as never, () => {}),
+    grpcImplementation(ReadingService, handlers, () => {}),
   );
   const { port } = await server.listenPlaintext({ host: "127.0.0.1", port: 0 });
   const session = connect(`http://127.0.0.1:${port}`);

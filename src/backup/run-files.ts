@@ -1,6 +1,7 @@
 import fs from "node:fs";
 import path from "node:path";
 import type { AppObjects } from "../repository/app-objects.ts";
+import { mapBounded } from "../repository/map-bounded.ts";
 import { OBJECT_HEADER_BYTES } from "../repository/object-cipher.ts";
 import { openFrames } from "../repository/object-codec.ts";
 import { damagedObject } from "../repository/object-errors.ts";
@@ -39,10 +40,7 @@ export class RunFiles {
     const wanted = new Map(runs.flatMap(({ parts }) => parts.map((part) => [part.id, part] as const)));
     for (const name of fs.readdirSync(this.#folder)) if (!wanted.has(name)) this.#remove(name);
     const missing = [...wanted.values()].filter((part) => this.#bytesOf(part.id) !== part.bytes);
-    const fetchers = Array.from({ length: FETCHED_AT_A_TIME }, async () => {
-      for (let part = missing.pop(); part !== undefined; part = missing.pop()) await this.#fetch(part);
-    });
-    await Promise.all(fetchers);
+    await mapBounded(missing, FETCHED_AT_A_TIME, (part) => this.#fetch(part));
   }
 
   /** The index of a part. Throws REPOSITORY_DAMAGED, the file system's errors. */

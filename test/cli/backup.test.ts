@@ -263,7 +263,7 @@ test("an app that is damaged does not keep the others from being read", async ()
     await rm(path.join(repository, "apps", tag, "checkpoints"), { recursive: true, force: true });
   }
   const told = await elsewhere("repo apps");
-  expect(told).toMatchObject({ code: 0, stderr: expect.stringMatching(/^note: .*repo check/) });
+  expect(told).toMatchObject({ code: 10, stderr: expect.stringMatching(/^note: .*repo check/) });
   expect(told.stdout).toMatch(/^other\t[^\n]*\n$/);
   expect(await done(elsewhere("repo ls other"))).toContain("files");
   expect((await elsewhere("repo ls shop")).code).toBe(3);

@@ -106,7 +106,7 @@ async function listRepositories(session: Session): Promise<undefined> {
   return undefined;
 }
 
-async function listApps(session: Session, _: readonly string[], options: RepoOptions): Promise<undefined> {
+async function listApps(session: Session, _: readonly string[], options: RepoOptions): Promise<ExitName | undefined> {
   const { openRepositoryApps } = await import("../repository/connect.ts");
   const { apps } = await openRepositoryApps(session, options);
   const columns: Column<DescribedApp>[] = [
@@ -135,10 +135,10 @@ async function listApps(session: Session, _: readonly string[], options: RepoOpt
   })();
   try {
     await session.output.list(columns, pages, { empty: "No apps to show." });
+    return (await apps.leftOut()) > 0 ? "INCOMPLETE" : undefined;
   } finally {
     await apps.close();
   }
-  return undefined;
 }
 
 type AddKeyOptions = RepoOptions & { readonly newKeyFile?: string; readonly newPassphrase?: boolean };

@@ -1,3 +1,4 @@
+import { describeApp, isUnreadable } from "../../backup/describe-app.ts";
 import { RepositoryApp } from "../../backup/repository-app.ts";
 import type { Clock, Timestamp } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
@@ -47,6 +48,7 @@ export class RepositoryApps implements Apps {
   readonly #parts: RepositoryAppsParts;
   readonly #open = new Map<AppId, RepositoryApp>();
   #described: Promise<readonly DescribedApp[]> | undefined;
+  #leftOut = 0;
 
   constructor(parts: RepositoryAppsParts) {
     this.#parts = parts;
@@ -56,6 +58,12 @@ export class RepositoryApps implements Apps {
   all(): Promise<readonly DescribedApp[]> {
     this.#described ??= this.#describe();
     return this.#described;
+  }
+
+  /** How many `all` has left out. */
+  async leftOut(): Promise<number> {
+    await this.all();
+    return this.#leftOut;
   }
 
   async find(ref: AppRef): Promise<OpenApp> {
@@ -109,7 +117,9 @@ export class RepositoryApps implements Apps {
     const entries = await repository.apps(onDamaged);
     if (entries.length === 0 && damagedCount === 0) await this.#tellNone();
     const all = await mapBounded(entries, DESCRIBED_AT_ONCE, ({ appId }) => this.#describeOne(appId));
-    return all.filter((described) => described !== undefined).sort(byName);
+    const found = all.filter((described) => described !== undefined);
+    this.#leftOut = damagedCount + all.length - found.length;
+    return found.sort(byName);
   }
 
   async #tellNone(): Promise<void> {
@@ -123,12 +133,8 @@ export class RepositoryApps implements Apps {
   async #describeOne(id: AppId): Promise<DescribedApp | undefined> {
     const { repository, log } = this.#parts;
     try {
-      const app = await repository.openApp(id);
-      const { seal } = await app.head({});
-      const latest = (await app.latestCheckpoint({}))?.checkpoint;
-      // A name that changed and nothing else is told by a checkpoint behind the newest seal.
-      const about = seal === null || (latest !== undefined && latest.to >= seal.head.to) ? latest?.app : seal.head.app;
-      if (about !== undefined) return described(id, about, seal?.head);
+      const found = await describeApp(await repository.openApp(id));
+      if (found !== undefined) return described(id, found.about, found.head);
       log.error(
         "nothing can be read of an app of the repository: its first backup was not finished, or it is damaged (`tidemark repo check` tells)",
         {
@@ -136,7 +142,7 @@ export class RepositoryApps implements Apps {
         },
       );
     } catch (error) {
-      if (!(error instanceof TidemarkError && /^REPOSITORY_(DAMAGED|NEWER)$/.test(error.code))) throw error;
+      if (!isUnreadable(error)) throw error;
       log.error("an app of the repository can't be read: `tidemark repo check` tells more", { app: id, cause: error });
     }
     return undefined;

@@ -41,6 +41,8 @@ export type ServiceStatus = {
   /** Resident memory of the service process. */
   readonly memoryBytes: bigint;
   readonly alarms: readonly Alarm[];
+  /** Where it listens for nodes, "HOST:PORT". Empty: it is for its own machine alone. */
+  readonly listening: readonly string[];
 };
 
 export type AppStatus = {

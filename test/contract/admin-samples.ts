@@ -318,6 +318,7 @@ export const SERVICE_STATUS: ServiceStatus = {
   disk: { totalBytes: 2n ** 60n, freeBytes: 1n, reserveBytes: 0n },
   historyBytesMax: 2n ** 59n,
   memoryBytes: 5n,
+  listening: ["10.0.0.1:7400", "[::1]:7401"],
   alarms: [{ time: TIME, code: "DATA_DAMAGED", app: "", message: "segment 1" }],
 };
 

@@ -53,6 +53,10 @@ describe.skipIf(skipWithout("ip", "nsenter", "setpriv"))("a node under a token",
     await hosts?.close();
   });
 
+  test("finds the service where its status says that it listens", async () => {
+    expect((await service.cli("status")).stdout).toContain(`nodes       ${service.address}:${PORT}`);
+  });
+
   test("has the directory of its token and nothing else", async () => {
     const token = await node.token(service, "shop/files", "list,read", "--path", "public");
     const mount = await node.mount(service, "shop/files", token);

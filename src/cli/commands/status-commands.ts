@@ -111,6 +111,7 @@ function serviceLines(session: Session, service: ServiceStatus): string[] {
     `data        ${service.dataFolder}, ${formatBytes(disk.freeBytes)} of ${formatBytes(disk.totalBytes)} free, history up to ${formatBytes(service.historyBytesMax)}`,
     `supervisor  ${supervisorText(session, supervisor)}`,
   ];
+  if (service.listening.length > 0) lines.push(`nodes       ${service.listening.join(", ")} (tidemark node list)`);
   if (!service.canMount)
     lines.push(`mounts      ${session.output.style("yellow", `not possible: ${service.mountsMessage}`)}`);
   return lines;

@@ -58,6 +58,8 @@ export type Network = {
   readonly server: NetworkServer | undefined;
   /** Who may have sessions. */
   readonly gate: NodeGate;
+  /** Where it listens, "HOST:PORT". */
+  readonly listening: () => readonly string[];
   /** Listens. Throws FAILED_PRECONDITION when an address can't be had. Answers where, with real ports. */
   start(): Promise<readonly NetworkAddress[]>;
   stop(): Promise<void>;
@@ -85,7 +87,7 @@ async function openNetwork(options: NetworkOptions): Promise<Network> {
   const common = { nodes, clock, sync: () => service.syncCatalogue() };
   if (listen === undefined) {
     const admin = new NodeAdmin({ ...common, ...options, gate: undefined, authority: undefined, addresses: () => [] });
-    return { admin, server: undefined, gate, start: async () => [], stop: async () => {} };
+    return { admin, server: undefined, gate, listening: () => [], start: async () => [], stop: async () => {} };
   }
   const authority = listen.tls === undefined ? await openAuthority(options) : undefined;
   const audit = new NodeAudit(options.audit);
@@ -98,7 +100,14 @@ async function openNetwork(options: NetworkOptions): Promise<Network> {
   nodes.onRemoved((name) => server.dropNode(name, { afterMs: REMOVED_LINGER_MS }));
   const addresses = (): string[] => listening.reachable().map(formatNetworkAddress);
   const admin = new NodeAdmin({ ...common, ...options, gate, authority, addresses });
-  return { admin, server, gate, start: () => listening.start(), stop: () => listening.stop() };
+  return {
+    admin,
+    server,
+    gate,
+    listening: () => listening.bound().map(formatNetworkAddress),
+    start: () => listening.start(),
+    stop: () => listening.stop(),
+  };
 }
 
 async function openAuthority({ dataFolder, clock, log }: NetworkOptions): Promise<CertificateAuthority> {
@@ -122,6 +131,7 @@ class Listening {
   readonly #wanted: readonly NetworkAddress[];
   readonly #plaintext: readonly NetworkAddress[];
   #bound: NetworkAddress[] = [];
+  readonly #boundPlaintext: NetworkAddress[] = [];
   #material: TlsMaterial | undefined;
   #failure = "";
   #cancelRefresh: () => void = () => {};
@@ -145,6 +155,10 @@ class Listening {
     return reachableAddresses(bound, { names: this.#listen.names, machine: this.#machine() });
   }
 
+  bound(): readonly NetworkAddress[] {
+    return [...this.#bound, ...this.#boundPlaintext];
+  }
+
   /** Reads or makes what the service proves itself with. Answers whether it is another than before. */
   async load(): Promise<boolean> {
     const { clock } = this.#options;
@@ -161,10 +175,9 @@ class Listening {
 
   async start(): Promise<readonly NetworkAddress[]> {
     for (const address of this.#wanted) await this.#have(address);
-    const plaintext: NetworkAddress[] = [];
-    for (const address of this.#plaintext) plaintext.push(await this.#server.listenPlaintext(address));
+    for (const address of this.#plaintext) this.#boundPlaintext.push(await this.#server.listenPlaintext(address));
     this.#refreshLater();
-    return [...this.#bound, ...plaintext];
+    return this.bound();
   }
 
   async stop(): Promise<void> {

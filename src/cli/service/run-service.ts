@@ -323,6 +323,7 @@ function adminApi({
     reserveBytes: () => (reserve.held ? BigInt(limitsForDisk(service.diskSpace().totalBytes).reserveBytes) : 0n),
     historyBytesMax: () => keeper.historyBytesMax,
     space: (app) => keeper.status(app),
+    listening: network.listening,
     archive: (id) => hydrations.status(id),
   });
   const api = {

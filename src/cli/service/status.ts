@@ -26,6 +26,8 @@ export type StatusParts = {
     readonly reclaimableBytes: bigint;
     readonly oldest?: AppStatus["oldest"];
   };
+  /** Where nodes reach the service. */
+  readonly listening: () => readonly string[];
   readonly archive: (id: AppId) => AppStatus["archive"];
 };
 
@@ -48,6 +50,7 @@ export class Status implements StatusApi {
       mountsMessage,
       reserveBytes,
       historyBytesMax,
+      listening,
     } = this.#parts;
     return {
       version,
@@ -61,6 +64,7 @@ export class Status implements StatusApi {
       historyBytesMax: historyBytesMax(),
       memoryBytes: BigInt(process.memoryUsage.rss()),
       alarms: alarms.alarms.map((alarm) => ({ ...alarm, app: this.#appName(alarm.app) })),
+      listening: listening(),
     };
   }
 

@@ -44,16 +44,18 @@ export function fromServiceStatus(message: pb.ServiceStatusResponse): ServiceSta
       app: alarm.app,
       message: alarm.message,
     })),
+    listening: message.listening,
   };
 }
 
 export function toServiceStatus(status: ServiceStatus): MessageInitShape<typeof pb.ServiceStatusResponseSchema> {
-  const { startedAt, supervisor, alarms, ...same } = status;
+  const { startedAt, supervisor, alarms, listening, ...same } = status;
   return {
     ...same,
     startedAt: toTime(startedAt),
     supervisor: { ...supervisor, state: supervisorStates.to(supervisor.state) },
     alarms: alarms.map((alarm) => ({ ...alarm, time: toTime(alarm.time) })),
+    listening: [...listening],
   };
 }
 

@@ -16,6 +16,7 @@ import { checkObjectName } from "../domain/names.ts";
 import { type AppRef, formatAppRef, type ShareRef } from "../domain/share-path.ts";
 import type { AppRow } from "./catalogue-rows.ts";
 import { type OpenApp, SERVICE_CONTEXT } from "./open-app.ts";
+import { findShareIn } from "./reading/find-share.ts";
 import type { MetadataService } from "./service.ts";
 import { createShare, type ShareRow, sharesAt, updateShare } from "./shares.ts";
 
@@ -168,7 +169,7 @@ export class CatalogueAdmin implements CatalogueApi {
 
   #share(request: ShareOfApp): { row: AppRow; app: OpenApp; share: ShareRow } {
     const { row, app } = this.#liveApp(request.app);
-    return { row, app, share: findShareRow(this.#shares(row), request.share) };
+    return { row, app, share: findShareIn(this.#shares(row), request.share) };
   }
 
   #deletedShare(row: AppRow, ref: ShareRef): ShareRow {
@@ -206,20 +207,6 @@ export class CatalogueAdmin implements CatalogueApi {
     await app.journal.sync(app.core.lastLsn);
     return shareInfo(row, share);
   }
-}
-
-/** The share a reference means among `shares`: the live one of that name, or with an id that one. Throws NOT_FOUND. */
-export function findShareRow(shares: readonly ShareRow[], ref: ShareRef): ShareRow {
-  const named = shares.filter((share) => share.name === ref.name);
-  const { id } = ref;
-  const [found] =
-    id === undefined
-      ? named.filter((share) => share.deletedAt === undefined)
-      : named.filter((share) => share.id.startsWith(id));
-  if (found !== undefined) return found;
-  const deleted = named.map((share) => `${share.name}@${share.id.slice(0, 8)}`);
-  const hint = deleted.length === 0 ? "see `tidemark share list`" : `deleted ones of that name: ${deleted.join(", ")}`;
-  throw new TidemarkError("NOT_FOUND", `there is no share "${ref.name}": ${hint}`);
 }
 
 function only<T extends { readonly id: string; readonly name: string }>(found: readonly T[], what: string): T {

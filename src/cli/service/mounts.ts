@@ -13,10 +13,11 @@ import type { Mounted } from "../../gateway/fuse/mount.ts";
 import { FILE_SYSTEM_TYPE, mountAt, readMountTable } from "../../gateway/fuse/mount-table.ts";
 import type { NotificationLanes } from "../../gateway/fuse/notification-lanes.ts";
 import type { FuseLoop } from "../../gateway/fuse/poll-loop.ts";
-import { contextOf, findShareRow } from "../../meta/catalogue-api.ts";
+import { contextOf } from "../../meta/catalogue-api.ts";
 import type { MountRow, SessionRow } from "../../meta/catalogue-rows.ts";
 import { recentNews } from "../../meta/news.ts";
 import { type OpenApp, SERVICE_CONTEXT } from "../../meta/open-app.ts";
+import { findShare } from "../../meta/reading/find-share.ts";
 import { resolveMoment, timeOfLsn } from "../../meta/reading/time.ts";
 import type { MetadataService } from "../../meta/service.ts";
 import { type ShareRow, sharesAt } from "../../meta/shares.ts";
@@ -124,7 +125,7 @@ export class Mounts implements MountApi {
     const { service } = this.#parts;
     this.#refuseOwnFolder(request.target);
     const app = service.find(request.app);
-    const share = findShareRow(sharesAt(app.core, app.core.lastLsn), request.share);
+    const share = findShare(app.core, request.share);
     const at = request.at.kind === "now" ? undefined : (await resolveMoment(app.core, request.at)).lsn;
     if (at === undefined) this.#refuseDeleted(app, share);
     if (at !== undefined && request.locks === "shared")

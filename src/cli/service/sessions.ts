@@ -13,10 +13,11 @@ import type {
 } from "../../domain/session-api.ts";
 import { formatAppRef } from "../../domain/share-path.ts";
 import type { Audit } from "../../meta/audit.ts";
-import { contextOf, findShareRow } from "../../meta/catalogue-api.ts";
+import { contextOf } from "../../meta/catalogue-api.ts";
 import type { MountRow } from "../../meta/catalogue-rows.ts";
 import type { Nodes } from "../../meta/nodes.ts";
 import { type OpenApp, SERVICE_CONTEXT } from "../../meta/open-app.ts";
+import { findShareIn } from "../../meta/reading/find-share.ts";
 import { resolveMoment } from "../../meta/reading/time.ts";
 import type { MetadataService } from "../../meta/service.ts";
 import { type ShareRow, sharesAt } from "../../meta/shares.ts";
@@ -93,7 +94,7 @@ export class Sessions implements SessionHost {
       findApp: () => known?.app ?? service.find(request.app),
       findShare: ({ core }) => {
         const shares = sharesAt(core, core.lastLsn);
-        return shares.find(({ id }) => id === known?.row.shareId) ?? findShareRow(shares, request.share);
+        return shares.find(({ id }) => id === known?.row.shareId) ?? findShareIn(shares, request.share);
       },
     });
     try {

@@ -12,7 +12,12 @@ const ID_DIGITS_SHOWN = 8;
  * deleted ones of that name; INVALID_ARGUMENT for an ambiguous id.
  */
 export function findShare(core: EngineCore, ref: ShareRef): ShareRow {
-  const named = sharesAt(core, core.lastLsn).filter((share) => share.name === ref.name);
+  return findShareIn(sharesAt(core, core.lastLsn), ref);
+}
+
+/** As `findShare`, among `shares`. */
+export function findShareIn(shares: readonly ShareRow[], ref: ShareRef): ShareRow {
+  const named = shares.filter((share) => share.name === ref.name);
   const { id } = ref;
   const found = named.filter((share) => (id === undefined ? share.deletedAt === undefined : share.id.startsWith(id)));
   const [first, second] = found;
@@ -22,7 +27,7 @@ export function findShare(core: EngineCore, ref: ShareRef): ShareRow {
   const deleted = named
     .filter((share) => share.deletedAt !== undefined)
     .map((share) => `${share.name}@${share.id.slice(0, ID_DIGITS_SHOWN)}`);
-  const hint = deleted.length === 0 ? "see `ls` of the app" : `deleted ones of that name: ${deleted.join(", ")}`;
+  const hint = deleted.length === 0 ? "see `tidemark share list`" : `deleted ones of that name: ${deleted.join(", ")}`;
   throw new TidemarkError(
     "NOT_FOUND",
     `the app has no share "${id === undefined ? ref.name : `${ref.name}@${id}`}": ${hint}`,

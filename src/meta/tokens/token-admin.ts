@@ -23,8 +23,9 @@ import {
   type TokenRights,
 } from "../../domain/token.ts";
 import type { Audit } from "../audit.ts";
-import { contextOf, findShareRow } from "../catalogue-api.ts";
+import { contextOf } from "../catalogue-api.ts";
 import type { EngineCore } from "../core.ts";
+import { findShare } from "../reading/find-share.ts";
 import { DEPTH_MAX, lookupPath, nameAt } from "../reading/paths.ts";
 import type { MetadataService } from "../service.ts";
 import { type ShareRow, sharesAt } from "../shares.ts";
@@ -155,7 +156,7 @@ export class TokenAdmin implements TokenApi, AuditApi {
       if (path.length > 0) throw new TidemarkError("INVALID_ARGUMENT", "a directory is one of a share: name that, too");
       return { appId: row.id };
     }
-    const share = findShareRow(sharesAt(core, core.lastLsn), shareRef);
+    const share = findShare(core, shareRef);
     if (share.deletedAt !== undefined)
       throw new TidemarkError("NOT_FOUND", `share "${share.name}" is deleted: undelete it first`);
     if (path.length === 0) return { appId: row.id, shareId: share.id };

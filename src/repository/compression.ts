@@ -78,9 +78,12 @@ function readFramePlain(plain: Buffer, bytesMax: number): FramePlain {
   return { method, rawLength, bytes: plain.subarray(leadBytes) };
 }
 
-/** A buffer of the right size, so that nothing is put together from pieces; 64 is Node's least. */
+/** Room behind what comes out: Node takes a buffer that is full for one that was too small, makes another of its size and asks once more. */
+const SPARE_BYTES = 64;
+
+/** A buffer that holds all of it, so that nothing is put together from pieces. */
 function decompressOptions(rawLength: number): { chunkSize: number; maxOutputLength: number } {
-  return { chunkSize: Math.max(rawLength, 64), maxOutputLength: Math.max(rawLength, 1) };
+  return { chunkSize: rawLength + SPARE_BYTES, maxOutputLength: Math.max(rawLength, 1) };
 }
 
 function checked(raw: Buffer, rawLength: number): Buffer {

@@ -39,7 +39,7 @@ export class PackReader {
   readonly #keys: AppKeys;
   readonly #cache: BlockCache;
   readonly #openers = new Map<PackId, PackOpener>();
-  // Blocks that `read` waits for, so that readers of neighbouring chunks ask once.
+  // Blocks that are on their way, so that readers of neighbouring chunks ask once.
   readonly #loading = new Map<string, Promise<Buffer>>();
   readonly #gate = new Gate(READS_IN_FLIGHT_MAX);
 
@@ -52,7 +52,7 @@ export class PackReader {
   /** The bytes of a chunk. They may be shared with other readers: don't change them. */
   async read(place: ChunkPlace): Promise<Buffer> {
     const key = blockKey(place);
-    const block = this.#cache.get(key) ?? (await (this.#loading.get(key) ?? this.#loadOne(place)));
+    const block = this.#cache.get(key) ?? (await (this.#join(place) ?? this.#loadOne(place)));
     return chunkIn(block, place);
   }
 
@@ -70,15 +70,22 @@ export class PackReader {
       return cached === undefined;
     });
     const failure = new AbortController();
+    const onBlock = (key: string, block: Buffer): void => wanted.take(key, block);
+    const joined: Promise<void>[] = [];
+    const alone = absent.filter((place) => {
+      const block = this.#join(place);
+      if (block !== undefined) joined.push(block.then((bytes) => onBlock(blockKey(place), bytes)));
+      return block === undefined;
+    });
     // What is under way at the same time is bounded by the gate.
-    const loads = planReads(absent).map((read) =>
-      this.#load(read, { signal: failure.signal, onBlock: (key, block) => wanted.take(key, block) }).catch(
-        (error: unknown) => {
+    const own = planReads(alone).map((read) => this.#loadShared(read, { signal: failure.signal, onBlock }));
+    await Promise.all(
+      [...joined, ...own].map((load) =>
+        load.catch((error: unknown) => {
           failure.abort(error);
-        },
+        }),
       ),
     );
-    await Promise.all(loads);
     failure.signal.throwIfAborted();
     return wanted.chunks();
   }
@@ -115,6 +122,39 @@ export class PackReader {
     const forget = (): void => void this.#loading.delete(key);
     loaded.then(forget, forget);
     return loaded;
+  }
+
+  /** A block that is on its way to another reader; if it does not come, perhaps for the sake of a block that nobody here wants, it is read by itself. Undefined: it is not. */
+  #join(place: ChunkPlace): Promise<Buffer> | undefined {
+    return this.#loading.get(blockKey(place))?.catch(() => this.#loadOne(place));
+  }
+
+  /** As `#load`, while others who want the same blocks wait for them. */
+  async #loadShared(
+    read: PackRead,
+    options: { readonly signal: AbortSignal; readonly onBlock: (key: string, block: Buffer) => void },
+  ): Promise<void> {
+    const blocks = new Map<string, PromiseWithResolvers<Buffer>>();
+    for (const { offset } of read.blocks) {
+      const key = blockKey({ pack: read.pack, offset });
+      const block = Promise.withResolvers<Buffer>();
+      // Mostly nobody waits.
+      block.promise.catch(() => {});
+      blocks.set(key, block);
+      this.#loading.set(key, block.promise);
+    }
+    const onBlock = (key: string, bytes: Buffer): void => {
+      options.onBlock(key, bytes);
+      blocks.get(key)?.resolve(bytes);
+    };
+    try {
+      await this.#load(read, { signal: options.signal, onBlock });
+    } finally {
+      for (const [key, { promise, reject }] of blocks) {
+        if (this.#loading.get(key) === promise) this.#loading.delete(key);
+        reject(new Error("another block failed"));
+      }
+    }
   }
 
   /** Does one read and hands on its blocks, one after the other. */

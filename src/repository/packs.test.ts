@@ -185,6 +185,34 @@ describe("reading", () => {
     expect(store.counters.gets).toBe(1);
   });
 
+  test("asks once for a block that several ask for among others", async () => {
+    const pack = await packOf(keys, CHUNKS);
+    await putPack(store, pack);
+    const one = reader();
+    const places = placesOf(pack);
+    const [read, some, single] = await Promise.all([
+      one.readMany(places),
+      one.readMany(places.slice(1, 3)),
+      one.read(places[3] as ChunkPlace),
+    ]);
+    expect(read.every((chunk, index) => chunk.equals(CHUNKS[index] ?? Buffer.alloc(0)))).toBe(true);
+    expect([...some, single].every((chunk, index) => chunk.equals(CHUNKS[index + 1] ?? Buffer.alloc(0)))).toBe(true);
+    expect(store.counters.gets).toBe(1);
+  });
+
+  test("what another reader's failure kept from coming is read all the same", async () => {
+    const lost = await packOf(keys, [textOf(1, 1000)], "lost");
+    const pack = await packOf(keys, [textOf(2, 1000)], "there");
+    await putPack(store, pack);
+    const one = reader();
+    // Four reads go on at a time: the fifth waits, and is not begun when the first has failed.
+    const others = await Promise.all([3, 4, 5].map((seed) => packOf(keys, [textOf(seed, 1000)], `pack ${seed}`)));
+    const both = one.readMany([lost, ...others, pack].flatMap(placesOf));
+    const alone = one.readMany(placesOf(pack));
+    await expect(both).rejects.toMatchObject({ code: "REPOSITORY_DAMAGED" });
+    expect(await alone).toEqual([textOf(2, 1000)]);
+  });
+
   test("keeps no more than its cache may", async () => {
     const chunks = Array.from({ length: 6 }, () => randomBytes(500_000));
     const pack = await packOf(keys, chunks);

@@ -73,6 +73,12 @@ export class ArchiveIndex {
     return row === undefined ? undefined : decodeArchivedData(row);
   }
 
+  /** As `data` for each of `places`. */
+  dataMany(places: readonly { readonly segment: number; readonly dataStart: number }[]): (ArchivedData | undefined)[] {
+    const keys = places.map(({ segment, dataStart }) => Buffer.concat([this.#prefix, runDataKey(segment, dataStart)]));
+    return this.#kv.getManySync(keys).map((row) => (row === undefined ? undefined : decodeArchivedData(row)));
+  }
+
   /** Where the data are that were written right before or after those, nearest first. */
   neighbours(
     segment: number,

@@ -9,12 +9,14 @@ import { SystemTimers } from "../base/timers.ts";
 import { CountingBlobs } from "../blob/counting-blobs.ts";
 import { MemoryBlobs } from "../blob/testing/memory-blobs.ts";
 import { type AppId, type InodeId, LIVE, type Lsn } from "../domain/ids.ts";
+import { randomBytesOf, seededRandom } from "../journal/journal-fixture.ts";
 import { RocksKv } from "../kv/rocks-kv.ts";
 import { History } from "../meta/reading/history.ts";
 import { Reading } from "../meta/reading/reading.ts";
 import { all, type TestApp, TestApps } from "../meta/reading/test-app.ts";
 import { SystemTurns } from "../meta/reading/turns.ts";
 import type { AppRepository } from "../repository/app-repository.ts";
+import { flipped } from "../repository/packs-fixture.ts";
 import { Repository } from "../repository/repository.ts";
 import { RepositoryApp } from "./repository-app.ts";
 import { SimpleShipper } from "./testing/simple-shipper.ts";
@@ -112,6 +114,35 @@ test("reading, log and history answer as on the live app", async () => {
       to: { kind: "now" },
     } as const;
     expect(await all(new History(parts).diff(diff))).toEqual(await all(new History(apps.parts).diff(diff)));
+  });
+});
+
+test("of a tree of which one block is damaged, the other files are read, and those are named", async () => {
+  const bytes = (file: number): Buffer => randomBytesOf(seededRandom(file), 300_000);
+  for (let file = 0; file < 6; file++) original.put(root, `f${file}`, bytes(file));
+  await ship();
+  // The largest object is the pack; some bytes in its first third are in one of its blocks.
+  const packs = (await all(store.list("apps/"))).filter((object) => object.name.includes("/packs/"));
+  const { name } = packs.sort((left, right) => right.bytes - left.bytes)[0] as { name: string };
+  const pack = await store.get(name);
+  await store.delete([name]);
+  await store.put(name, [flipped(pack, Math.floor(pack.length / 3))]);
+  await withApp(async (opened) => {
+    const parts = { apps: opened, clock, log: silentLog, turns: new SystemTurns() };
+    const tree = { path: original.path("files"), at: { kind: "now" }, content: true } as const;
+    const items = await all(new Reading(parts).exportTree(tree));
+    const ends = items.filter((item) => item.kind === "end");
+    expect(ends).toHaveLength(6);
+    const damagedCount = ends.filter(({ complete }) => !complete).length;
+    expect(damagedCount).toBeGreaterThan(0);
+    expect(damagedCount).toBeLessThan(6);
+    let path = "";
+    for (const [index, item] of items.entries()) {
+      if (item.kind === "entry") path = item.path.toString();
+      if (item.kind !== "end" || !item.complete) continue;
+      const before = items[index - 1];
+      expect(before?.kind === "data" && before.bytes.equals(bytes(Number(path.slice(1))))).toBe(true);
+    }
   });
 });
 

@@ -101,9 +101,10 @@ export class RepositoryArchive implements JournalArchive, HydrateSource {
     if (first === undefined) return [];
     let place = first;
     try {
-      const wanted = places.map((each) => {
+      const data = this.#options.index.dataMany(places);
+      const wanted = places.map((each, index) => {
         place = each;
-        return this.#placesOf(each);
+        return placesIn(data[index], each);
       });
       const buffers = await this.#bounded(this.#connect().then(({ packs }) => readAll(packs, wanted.flat())));
       let at = 0;

@@ -25,6 +25,12 @@ export interface JournalArchive {
   readData(place: DataPlace, into?: Buffer): Buffer | Promise<Buffer>;
 
   /**
+   * The bytes of each of `places`, in their order, read together; they may be views of a cache. For places whose bytes are in memory at a time: some megabytes. Rejects, with FsError EIO,
+   * when any of them can't be had: who then asks for them one by one learns which.
+   */
+  readMany(places: readonly DataPlace[]): Promise<Buffer[]>;
+
+  /**
    * The records `from` to `to` (at most `lastLsn`), in order, without their data. Their `segment` and `position` are 0 where the archive doesn't know them. Throws OUT_OF_HISTORY when
    * they are not kept, DATA_DAMAGED when they do not verify, UNAVAILABLE when they can't be had in a bounded time.
    */

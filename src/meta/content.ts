@@ -235,7 +235,8 @@ export class ContentMap {
 
 const EMPTY = new ExtentList();
 
-function applyCut(list: ExtentList, cut: Cut, chunk: number): void {
+/** Takes what `cut` makes a hole out of the chunk numbered `chunk`. */
+export function applyCut(list: ExtentList, cut: Cut, chunk: number): void {
   const start = chunkOffset(chunk);
   const from = cut.from > start ? cut.from - start : 0n;
   const to = cut.to - start;

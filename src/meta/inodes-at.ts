@@ -15,14 +15,28 @@ const ROWS_MAX = 128;
 export function inodesAt(core: EngineCore, inos: readonly InodeId[], at: Lsn): Map<InodeId, InodeRow> {
   const found = new Map<InodeId, InodeRow>();
   const changed: InodeId[] = [];
-  for (const ino of new Set(inos)) {
-    const now = core.findInodeNow(ino);
+  for (const [ino, now] of inodesNow(core, new Set(inos))) {
     if (now !== undefined && now.since <= at) found.set(ino, now);
     else if (at !== LIVE) changed.push(ino);
   }
   changed.sort((left, right) => left - right);
   addPast(core, changed, at, found);
   return found;
+}
+
+/** The live inodes. What was not in the cache does not go into it: a walk through a tree would push out what mounts use. */
+function* inodesNow(core: EngineCore, inos: Iterable<InodeId>): Generator<[InodeId, InodeRow | undefined]> {
+  const absent: InodeId[] = [];
+  for (const ino of inos) {
+    const cached = core.inodes.get(ino);
+    if (cached === undefined) absent.push(ino);
+    else yield [ino, cached];
+  }
+  const values = core.store.getMany(absent.map((ino) => keys.inodeKey(ino)));
+  for (const [index, ino] of absent.entries()) {
+    const value = values[index];
+    yield [ino, value === undefined ? undefined : decodeInode(ino, value)];
+  }
 }
 
 /** Adds the first past row of each of `inos` (ascending) that ended after `at`, if it had begun by then. */

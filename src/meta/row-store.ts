@@ -114,6 +114,24 @@ export class RowStore {
     return this.#kv.getSync(this.#kvKey(key));
   }
 
+  /** As `get` for each of `keys`, at a fraction of the cost where most of them are in the KV. */
+  getMany(keys: readonly Buffer[]): (Buffer | undefined)[] {
+    const values: (Buffer | undefined)[] = new Array(keys.length);
+    const asked: number[] = [];
+    for (const [index, key] of keys.entries()) {
+      const table = this.#tables.get(key.readUInt8(0));
+      const pending = table === undefined ? undefined : indexed(table).get(key.toString("latin1"));
+      if (pending === undefined) asked.push(index);
+      else values[index] = pending.value ?? undefined;
+    }
+    for (let at = 0; at < asked.length; at += KV_READ_ROWS_MAX) {
+      const batch = asked.slice(at, at + KV_READ_ROWS_MAX);
+      const stored = this.#kv.getManySync(batch.map((index) => this.#kvKey(keys[index] as Buffer)));
+      for (const [place, index] of batch.entries()) values[index] = stored[place];
+    }
+    return values;
+  }
+
   /** Up to `limit` rows with gte ≤ key < lt in order, or in reverse. Both bounds must be of one table. */
   range(range: RowRange): Row[] {
     const nextPending = this.#pendingIn(range);

@@ -47,7 +47,7 @@ export function* chunksOfRuns(
 }
 
 /**
- * The stored bytes of [from, to) of a file as of `at`, ascending, holes left out, in pieces of at most CONTENT_PIECE_BYTES_MAX that belong to the caller. Small
+ * The stored bytes of [from, to) of a file as of `at`, ascending, holes left out, in pieces of at most CONTENT_PIECE_BYTES_MAX; they may be views of a cache: not to be changed. Small
  * neighbours come together. Throws FsError EIO where bytes are missing or damaged.
  */
 export async function* contentPieces(
@@ -65,7 +65,7 @@ export async function* contentPieces(
         if (range.work.due) await range.work.pause();
         const isNeighbour = held.length > 0 && start + BigInt(bytes) === offset + BigInt(skip);
         if (held.length > 0 && (!isNeighbour || bytes === CONTENT_PIECE_BYTES_MAX)) {
-          yield { offset: start, bytes: Buffer.concat(held) };
+          yield { offset: start, bytes: joined(held) };
           held = [];
           bytes = 0;
         }
@@ -77,7 +77,7 @@ export async function* contentPieces(
       }
     }
   }
-  if (held.length > 0) yield { offset: start, bytes: Buffer.concat(held) };
+  if (held.length > 0) yield { offset: start, bytes: joined(held) };
 }
 
 /** Where a file as of `at` has stored bytes, ascending, neighbours joined, in batches of at most `countMax`. */
@@ -116,6 +116,27 @@ export async function isPartlyErased(core: EngineCore, row: InodeRow, at: Lsn, w
     if (work.due) await work.pause();
   }
   return false;
+}
+
+/** One is handed on as it is: content is mostly of one piece, and each copy costs memory that must be collected. */
+function joined(parts: readonly Buffer[]): Buffer {
+  const [only] = parts;
+  return only !== undefined && parts.length === 1 ? only : Buffer.concat(parts);
+}
+
+/** As `contentPieces` of these runs, of which `buffers` are the bytes: together at most CONTENT_PIECE_BYTES_MAX. */
+export function piecesOf(runs: readonly FileRun[], buffers: readonly Buffer[]): Piece[] {
+  const pieces: Piece[] = [];
+  for (let index = 0; index < runs.length; ) {
+    const { offset } = runs[index] as FileRun;
+    const held: Buffer[] = [];
+    for (let end = offset; runs[index]?.offset === end; index++) {
+      held.push(buffers[index] as Buffer);
+      end += BigInt((runs[index] as FileRun).run.length);
+    }
+    pieces.push({ offset, bytes: joined(held) });
+  }
+  return pieces;
 }
 
 async function readRun(core: EngineCore, run: Run, skip: number, length: number): Promise<Buffer> {

@@ -154,7 +154,7 @@ export class TestApp {
   }
 
   /** Makes or changes a file as a shell's `>` does. */
-  put(root: InodeId, file: string, text: string): Inode {
+  put(root: InodeId, file: string, text: string | Buffer): Inode {
     const made = this.run({
       op: "create",
       ...this.#place(root, file),

@@ -123,6 +123,39 @@ export class SegmentData {
     return Promise.all(parts).then((buffers) => Buffer.concat(buffers));
   }
 
+  /**
+   * Reads those of `places` together that are in the archive as they are: the answer has their bytes, which are not to be changed, and undefined for the others. Undefined: there
+   * are none. Rejects when any can't be had: `read` tells which. What a reader knows it will want soon is had so at a fraction of the cost.
+   */
+  readTogether(places: readonly DataPlace[]): Promise<(Buffer | undefined)[]> | undefined {
+    const archive = this.#archive;
+    if (archive === undefined) return undefined;
+    this.#loadRelocations(places.filter(({ segment }) => this.#isArchived(segment)));
+    const indexes = places.flatMap((place, index) => (this.#isWholeInArchive(place) ? [index] : []));
+    if (indexes.length === 0) return undefined;
+    return archive.readMany(indexes.map((index) => places[index] as DataPlace)).then((buffers) => {
+      const found: (Buffer | undefined)[] = places.map(() => undefined);
+      for (const [at, index] of indexes.entries()) found[index] = buffers[at];
+      return found;
+    });
+  }
+
+  /** Into the cache, in one go. */
+  #loadRelocations(places: readonly DataPlace[]): void {
+    const absent = places.filter(({ segment, dataStart }) => this.#pieces.get(`${segment}:${dataStart}`) === undefined);
+    const values = this.#store.getMany(absent.map(({ segment, dataStart }) => relocationKey(segment, dataStart)));
+    for (const [index, { segment, dataStart }] of absent.entries()) {
+      const value = values[index];
+      this.#pieces.set(`${segment}:${dataStart}`, value === undefined ? [] : decodePieces(value));
+    }
+  }
+
+  #isWholeInArchive(place: DataPlace): boolean {
+    if (!this.#isArchived(place.segment) || this.isErased(place)) return false;
+    const [part] = this.#partsOf(place);
+    return part?.isWhole === true && this.#isArchived(part.segment) && part.dataStart === place.dataStart;
+  }
+
   /** The segment is not in the journal's folder: reading goes through relocations. */
   isGone(segment: number): boolean {
     return this.#gone.has(segment) || this.#isArchived(segment);

@@ -16,6 +16,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { EXIT_CODES } from "../../src/cli/exit-codes.ts";
 import type { ExportItem, FileAttributes, Xattr } from "../../src/domain/admin-reading.ts";
+import { TidemarkError } from "../../src/domain/errors.ts";
 import { inodeId } from "../../src/domain/ids.ts";
 import { S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, S_IFSOCK } from "../../src/domain/inode.ts";
 import * as sample from "../contract/admin-samples.ts";
@@ -24,6 +25,7 @@ import { isMissing } from "../support/requirements.ts";
 import { cli } from "./harness.ts";
 
 const missingRoot = isMissing("root");
+const missingSetfacl = isMissing("setfacl");
 const me = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
 
 let folder: string;
@@ -98,13 +100,14 @@ const root = (mode = 0o755): ExportItem => entry("", S_IFDIR | mode);
 /** Both passes see these items, the first only entries. */
 async function restore(
   items: readonly ExportItem[],
-  { args = [], target = "out" }: { args?: string[]; target?: string } = {},
+  { args = [], target = "out", failure }: { args?: string[]; target?: string; failure?: Error } = {},
 ) {
   api.stream = async function* () {
     const seen = api.calls.at(-1)?.request as { content: boolean };
     const shown = seen.content ? items : items.filter(({ kind }) => kind === "entry");
     // Odd pages, so that a file's items are torn apart.
     for (let at = 0; at < shown.length; at += 3) yield shown.slice(at, at + 3);
+    if (seen.content && failure !== undefined) throw failure;
   };
   return cli(["restore", "shop/uploads", "--at", "lsn:1", "--to", join(folder, target), ...args], { api });
 }
@@ -145,6 +148,31 @@ describe("restore to a path of this machine", () => {
     const content = readFileSync(out("sparse"));
     expect(content[size / 2]).toBe(0x78);
     expect(content.filter((byte) => byte !== 0)).toHaveLength(1);
+  });
+
+  test("writes more than is handed over at a time, in the order in which it comes", async () => {
+    const text = (index: number): string => String.fromCharCode(0x61 + index).repeat(700_000 + index);
+    const items = Array.from({ length: 12 }, (_, index) => file(`f${index}`, [[0, text(index)]])).flat();
+    const xattrs = Array.from({ length: 40 }, (_, index) => ({
+      name: Buffer.from(`nonsense.${index}`),
+      value: Buffer.alloc(60_000, index),
+    }));
+    const result = await restore([root(), ...items, ...file("last", [[0, "x"]], { xattrs })]);
+    expect(result.code).toBe(EXIT_CODES.INCOMPLETE.code);
+    expect(result.stderr).toContain("40 things could not be restored");
+    for (let index = 0; index < 12; index++) expect(readFileSync(out(`f${index}`), "utf8")).toBe(text(index));
+    expect(readFileSync(out("last"), "utf8")).toBe("x");
+  });
+
+  test.skipIf(missingSetfacl)("gives files no ACL of the directory that the target is in", async () => {
+    execFileSync("setfacl", ["-d", "-m", "u:12345:rwx", folder]);
+    const items = [root(), entry("d", S_IFDIR | 0o755), ...file("d/a", [[0, "x"]]), entry("p", S_IFIFO | 0o640)];
+    expect(await restore(items)).toMatchObject({ code: 0, stderr: NO_COMPLAINT });
+    for (const path of ["", "d", "d/a", "p"]) {
+      const acl = execFileSync("getfacl", ["--omit-header", out(path)], { encoding: "utf8", stdio: "pipe" });
+      expect(acl).not.toContain("12345");
+    }
+    expect(lstatSync(out("d/a")).mode & 0o777).toBe(0o640);
   });
 
   test("keeps hard links among the restored files", async () => {
@@ -264,6 +292,15 @@ describe("what is there already", () => {
 });
 
 describe("what can't be restored", () => {
+  test("when the stream breaks, what came is there, and the failure is told", async () => {
+    const failure = new TidemarkError("UNAVAILABLE", "the service went away");
+    const result = await restore([root(), ...file("a", [[0, "x"]]), ...file("b", [[0, "y"]]).slice(0, 2)], { failure });
+    expect(result.code).toBe(EXIT_CODES.UNREACHABLE.code);
+    expect(result.stderr).toContain("the service went away");
+    expect(result.stderr).toContain("is incomplete");
+    expect(readFileSync(out("a"), "utf8")).toBe("x");
+  });
+
   test("damaged content is listed by file, the rest is restored", async () => {
     const damaged = file("bad", [[0, "ab"]]).slice(0, -1);
     const items: ExportItem[] = [

@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 /** What some tests need of the machine. */
 const REQUIREMENTS = {
   root: { met: () => process.getuid?.() === 0, without: "owners, devices and mounts can't be tested" },
+  setfacl: { met: () => existsSync("/usr/bin/setfacl"), without: "no directory can be given a default ACL" },
   fuse: { met: () => existsSync("/dev/fuse"), without: "nothing can be mounted" },
 } as const;
 

@@ -3,15 +3,20 @@ import { getSystemErrorName } from "node:util";
 import type { Timestamp } from "../../base/clock.ts";
 import { TidemarkError } from "../../domain/errors.ts";
 
+/** A file: its path, or the descriptor of one that is open, which costs no search for the name and is the same file whatever becomes of that. */
+export type FileRef = Buffer | number;
+
 /**
  * The calls on files that Node.js has not, through koffi (FFI): extended attributes, times in nanoseconds, device nodes.
  * All act on the name itself, never on what a symbolic link points to. Failures are SystemCallError with the errno's name.
  */
 export interface NativeFiles {
-  setXattr(path: Buffer, name: Buffer, value: Buffer): void;
+  /** Whether there is one of that name. On a file system without them, there is none. */
+  hasXattr(path: Buffer, name: Buffer): boolean;
+  setXattr(file: FileRef, name: Buffer, value: Buffer): void;
   /** Removing an absent one, or on a file system without them, succeeds. */
-  removeXattr(path: Buffer, name: Buffer): void;
-  setTimes(path: Buffer, times: { readonly atime: Timestamp; readonly mtime: Timestamp }): void;
+  removeXattr(file: FileRef, name: Buffer): void;
+  setTimes(file: FileRef, times: { readonly atime: Timestamp; readonly mtime: Timestamp }): void;
   /** Makes a FIFO, socket or device node; `rdev` in Linux's 32-bit form. */
   makeNode(path: Buffer, node: { readonly mode: number; readonly rdev: number }): void;
 }
@@ -36,23 +41,40 @@ type Call = (...args: (number | bigint | Buffer)[]) => number;
 /** The calls of this machine's libc. Throws UNSUPPORTED where koffi has no build for it. */
 export function nativeFiles(): NativeFiles {
   const { libc, errno } = load();
+  const lgetxattr: Call = libc.func("int64_t lgetxattr(void *path, void *name, void *value, size_t size)");
   const lsetxattr: Call = libc.func("int lsetxattr(void *path, void *name, void *value, size_t size, int flags)");
+  const fsetxattr: Call = libc.func("int fsetxattr(int file, void *name, void *value, size_t size, int flags)");
   const lremovexattr: Call = libc.func("int lremovexattr(void *path, void *name)");
+  const fremovexattr: Call = libc.func("int fremovexattr(int file, void *name)");
   const utimensat: Call = libc.func("int utimensat(int folder, void *path, void *times, int flags)");
+  const futimens: Call = libc.func("int futimens(int file, void *times)");
   const mknod: Call = libc.func("int mknod(void *path, uint32_t mode, uint64_t device)");
   const check = (call: string, result: number): void => {
     if (result !== 0) throw new SystemCallError(call, getSystemErrorName(-errno()));
   };
+  /** For calls on an attribute that may be absent: whether it was there. */
+  const checkPresent = (call: string, result: number): boolean => {
+    if (result >= 0) return true;
+    const code = getSystemErrorName(-errno());
+    if (code === "ENODATA" || code === "ENOTSUP" || code === "EOPNOTSUPP") return false;
+    throw new SystemCallError(call, code);
+  };
   return {
-    setXattr: (path, name, value) => check("lsetxattr", lsetxattr(zeroed(path), zeroed(name), value, value.length, 0)),
-    removeXattr: (path, name) => {
-      if (lremovexattr(zeroed(path), zeroed(name)) === 0) return;
-      const code = getSystemErrorName(-errno());
-      if (code !== "ENODATA" && code !== "ENOTSUP" && code !== "EOPNOTSUPP")
-        throw new SystemCallError("lremovexattr", code);
+    hasXattr: (path, name) => checkPresent("lgetxattr", lgetxattr(zeroed(path), zeroed(name), NO_BYTES, 0)),
+    setXattr: (file, name, value) => {
+      const rest = [zeroed(name), value, value.length, 0] as const;
+      if (typeof file === "number") check("fsetxattr", fsetxattr(file, ...rest));
+      else check("lsetxattr", lsetxattr(zeroed(file), ...rest));
     },
-    setTimes: (path, { atime, mtime }) =>
-      check("utimensat", utimensat(AT_FDCWD, zeroed(path), timespecs(atime, mtime), AT_SYMLINK_NOFOLLOW)),
+    removeXattr: (file, name) => {
+      if (typeof file === "number") checkPresent("fremovexattr", fremovexattr(file, zeroed(name)));
+      else checkPresent("lremovexattr", lremovexattr(zeroed(file), zeroed(name)));
+    },
+    setTimes: (file, { atime, mtime }) => {
+      const times = timespecs(atime, mtime);
+      if (typeof file === "number") check("futimens", futimens(file, times));
+      else check("utimensat", utimensat(AT_FDCWD, zeroed(file), times, AT_SYMLINK_NOFOLLOW));
+    },
     makeNode: (path, { mode, rdev }) => check("mknod", mknod(zeroed(path), mode, BigInt(rdev))),
   };
 }
@@ -70,6 +92,8 @@ function timespecs(...times: readonly Timestamp[]): Buffer {
 function zeroed(bytes: Buffer): Buffer {
   return Buffer.concat([bytes, Buffer.alloc(1)]);
 }
+
+const NO_BYTES = Buffer.alloc(0);
 
 type Koffi = {
   load(path: string | null): { func(prototype: string): Call };

@@ -13,9 +13,8 @@ import { ProgressBar } from "../output/progress-bar.ts";
 import type { Session } from "../session.ts";
 import { checkedTree } from "./checked-tree.ts";
 import { nativeFiles } from "./native-files.ts";
-import { Shortfalls } from "./shortfalls.ts";
 import { showShortfalls } from "./show-shortfalls.ts";
-import { TreeWriter } from "./tree-writer.ts";
+import { type TreeResult, TreeThread } from "./tree-thread.ts";
 
 export type OutsideTask = {
   readonly source: SharePath;
@@ -51,10 +50,9 @@ export async function restoreOutside(session: Session, task: OutsideTask): Promi
     const refused = await confirm(session, { question, yes: task.yes });
     if (refused !== undefined) return refused;
   }
-  const shortfalls = new Shortfalls();
-  const writer = await write(session, { task, where, totals, shortfalls });
-  await showResult(session, { task, writer, shortfalls });
-  return shortfalls.count > 0 ? "INCOMPLETE" : undefined;
+  const written = await write(session, { task, where, totals });
+  await showResult(session, task, written);
+  return written.shortfalls.count > 0 ? "INCOMPLETE" : undefined;
 }
 
 /** The parent must be there; the target must not, or be an empty directory, or --force was said. */
@@ -140,61 +138,57 @@ async function showPlan(
 
 async function write(
   session: Session,
-  {
-    task,
-    where,
-    totals,
-    shortfalls,
-  }: { task: OutsideTask; where: ReadRequestAt; totals: Totals; shortfalls: Shortfalls },
-): Promise<TreeWriter> {
+  { task, where, totals }: { task: OutsideTask; where: ReadRequestAt; totals: Totals },
+): Promise<TreeResult> {
   const { reading } = await session.api();
-  const user = session.environment.process;
-  const target = Buffer.from(task.target);
-  const writer = new TreeWriter({ native: nativeFiles(), shortfalls, user, target, replace: task.force });
+  // Here already, so that a machine without them is told so.
+  nativeFiles();
+  const { uid, gid } = session.environment.process;
+  const writer = new TreeThread({ target: Buffer.from(task.target), replace: task.force, user: { uid, gid } });
   const bar = new ProgressBar({ output: session.output, clock: session.environment.clock });
   const expected = totals.files + totals.directories + totals.others;
   let entryCount = 0;
   try {
     for await (const page of checkedTree(reading.exportTree({ ...where, content: true }, session.callOptions))) {
       for (const item of page) {
-        writer.accept(item);
         if (item.kind === "entry") entryCount += 1;
-        bar.update({
-          fraction: progress(writer, { entryCount, expected, totals }),
-          text: progressText(writer, entryCount, expected),
-        });
+        if (item.kind !== "ranges") await writer.accept(item);
       }
+      bar.update({
+        fraction: progress(writer, { entryCount, expected, totals }),
+        text: progressText(writer, entryCount, expected),
+      });
     }
-    writer.finish();
-    return writer;
+    return await writer.finish();
   } catch (error) {
-    writer.abandon();
+    await writer.abandon();
     session.output.note(`${task.target} is incomplete.`);
     throw error;
   } finally {
     bar.clear();
+    await writer.close();
   }
 }
 
 /** By bytes and by names, whichever is behind: many small files and few large ones both move. */
 function progress(
-  writer: TreeWriter,
+  writer: TreeThread,
   { entryCount, expected, totals }: { entryCount: number; expected: number; totals: Totals },
 ): number {
   const byNames = expected === 0 ? 1 : entryCount / expected;
   return totals.bytes === 0n ? byNames : Math.min(byNames, Number(writer.contentBytes) / Number(totals.bytes));
 }
 
-function progressText(writer: TreeWriter, entryCount: number, expected: number): string {
+function progressText(writer: TreeThread, entryCount: number, expected: number): string {
   return `${formatCount(entryCount)} of ${formatCount(expected)}, ${formatBytes(writer.contentBytes)}`;
 }
 
 async function showResult(
   session: Session,
-  { task, writer, shortfalls }: { task: OutsideTask; writer: TreeWriter; shortfalls: Shortfalls },
+  task: OutsideTask,
+  { contentBytes, fileCounts, shortfalls }: TreeResult,
 ): Promise<void> {
   const { output } = session;
-  const { contentBytes, fileCounts } = writer;
   const listed = shortfalls.listed.map(({ path, ...rest }) => ({ path, ...rest }));
   if (output.json) {
     await output.value({

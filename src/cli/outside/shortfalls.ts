@@ -9,8 +9,11 @@ export type Shortfall = {
 /** So many are listed one by one; the rest is counted: a person reads no more, and memory is bounded. */
 const LISTED_MAX = 1000;
 
+/** The first of them, and how many there are. */
+export type ShortfallList = { readonly listed: readonly Shortfall[]; readonly count: number };
+
 /** Collects what could not be restored. */
-export class Shortfalls {
+export class Shortfalls implements ShortfallList {
   readonly listed: Shortfall[] = [];
   #count = 0;
 

@@ -14,7 +14,7 @@ import {
 import { assert } from "../../base/assert.ts";
 import type { ExportItem } from "../../domain/admin-reading.ts";
 import { isDirectory, isRegular, isSymlink } from "../../domain/inode.ts";
-import { type AttributeContext, applyAttributes, type ExportEntry } from "./file-attributes.ts";
+import { ACL_DEFAULT, type AttributeContext, applyAttributes, type FileEntry } from "./file-attributes.ts";
 import { reasonOf } from "./shortfalls.ts";
 
 /** Deepest directory: the bytes of a path (PATH_BYTES_MAX) can't hold more names. */
@@ -23,7 +23,14 @@ const DEPTH_MAX = 32_768;
 /** Larger files can't be written with Node.js's file calls, which take positions as safe numbers. */
 const SIZE_MAX = BigInt(Number.MAX_SAFE_INTEGER);
 
-type OpenFile = { readonly fd: number; readonly path: Buffer; readonly entry: ExportEntry; failed: boolean };
+/** `writtenTo`: how far its content goes as far as it is written. */
+type OpenFile = { readonly fd: number; readonly entry: FileEntry; writtenTo: number; failed: boolean };
+
+/** `givesAcls`: what is made in it may get an ACL that nobody gave it. */
+type OpenDirectory = { readonly path: Buffer; readonly entry: FileEntry; readonly givesAcls: boolean };
+
+/** What is written: an exported tree without what only says what will come. */
+export type TreeItem = (FileEntry & { readonly kind: "entry" }) | Extract<ExportItem, { kind: "data" | "end" }>;
 
 /**
  * Makes files out of an exported tree (ExportItem): exact bytes, holes left holes, every attribute, hard links between the files.
@@ -39,7 +46,7 @@ export class TreeWriter {
   readonly #target: Buffer;
   readonly #replace: boolean;
   readonly #context: AttributeContext;
-  readonly #directories: { readonly path: Buffer; readonly entry: ExportEntry }[] = [];
+  readonly #directories: OpenDirectory[] = [];
   #file: OpenFile | undefined;
   #skipped: Buffer | undefined;
 
@@ -55,10 +62,10 @@ export class TreeWriter {
   }
 
   /** Takes the next item of the stream. */
-  accept(item: ExportItem): void {
+  accept(item: TreeItem): void {
     if (item.kind === "entry") this.#acceptEntry(item);
     else if (item.kind === "data") this.#acceptData(item);
-    else if (item.kind === "end") this.#acceptEnd(item);
+    else this.#acceptEnd(item);
   }
 
   /** After the last item: finishes the directories. */
@@ -72,7 +79,7 @@ export class TreeWriter {
     this.#file = undefined;
   }
 
-  #acceptEntry(entry: ExportEntry): void {
+  #acceptEntry(entry: FileEntry): void {
     assert(this.#file === undefined, "an entry inside of a file's content");
     this.#leaveDirectories(entry.path);
     if (this.#skipped !== undefined && isBelow(entry.path, this.#skipped)) return;
@@ -82,42 +89,79 @@ export class TreeWriter {
     if (!made && isDirectory(entry.attributes.mode)) this.#skipped = entry.path;
   }
 
-  #make(entry: ExportEntry, path: Buffer): void {
+  #make(entry: FileEntry, path: Buffer): void {
     const { mode, rdev } = entry.attributes;
     if (isDirectory(mode)) {
       this.#makeDirectory(path, entry);
       return;
     }
-    this.#clearTheWay(path);
-    if (entry.linkedTo !== undefined) {
-      linkSync(this.#absolute(entry.linkedTo), path);
+    const { linkedTo } = entry;
+    if (linkedTo !== undefined) {
+      this.#clearing(path, () => linkSync(this.#absolute(linkedTo), path));
       this.fileCounts.links += 1;
     } else if (isRegular(mode)) {
       this.#makeFile(path, entry);
     } else {
-      if (isSymlink(mode)) symlinkSync(entry.target, path);
-      else this.#context.native.makeNode(path, { mode: mode & ~0o7777, rdev });
+      this.#clearing(path, () => {
+        if (isSymlink(mode)) symlinkSync(entry.target, path);
+        else this.#context.native.makeNode(path, { mode: mode & ~0o7777, rdev });
+      });
       this.fileCounts.others += 1;
-      applyAttributes(this.#context, path, entry);
+      applyAttributes(this.#context, path, entry, { inheritsAcls: this.#givesAcls });
     }
   }
 
-  #makeDirectory(path: Buffer, entry: ExportEntry): void {
-    assert(this.#directories.length < DEPTH_MAX, "a tree deeper than a path can name");
-    const there = lstatSync(path, { throwIfNoEntry: false });
-    if (there !== undefined && !there.isDirectory()) this.#clearTheWay(path);
-    if (there?.isDirectory() !== true) mkdirSync(path, { mode: 0o700 });
-    this.fileCounts.directories += 1;
-    this.#directories.push({ path, entry });
+  /** Makes what fails where the name is taken; then again when the way is clear. Looking first would cost a call for each file. */
+  #clearing<T>(path: Buffer, make: () => T): T {
+    try {
+      return make();
+    } catch (error) {
+      if ((error as { code?: unknown }).code !== "EEXIST") throw error;
+    }
+    this.#clearTheWay(path);
+    return make();
   }
 
-  #makeFile(path: Buffer, entry: ExportEntry): void {
+  /** Whether what is made where we are may inherit an ACL. What the target itself lies in is not known. */
+  get #givesAcls(): boolean {
+    return this.#directories.at(-1)?.givesAcls ?? true;
+  }
+
+  #makeDirectory(path: Buffer, entry: FileEntry): void {
+    assert(this.#directories.length < DEPTH_MAX, "a tree deeper than a path can name");
+    let isNew = true;
+    try {
+      mkdirSync(path, { mode: 0o700 });
+    } catch (error) {
+      if ((error as { code?: unknown }).code !== "EEXIST") throw error;
+      isNew = lstatSync(path, { throwIfNoEntry: false })?.isDirectory() !== true;
+      if (isNew) {
+        this.#clearTheWay(path);
+        mkdirSync(path, { mode: 0o700 });
+      }
+    }
+    this.fileCounts.directories += 1;
+    // A new one in a directory that gives none gives none either.
+    const givesAcls = (!isNew || this.#givesAcls) && this.#hasDefaultAcl(path);
+    this.#directories.push({ path, entry, givesAcls });
+  }
+
+  #hasDefaultAcl(path: Buffer): boolean {
+    try {
+      return this.#context.native.hasXattr(path, ACL_DEFAULT);
+    } catch {
+      // As it can't be known, what it may have given is taken away.
+      return true;
+    }
+  }
+
+  #makeFile(path: Buffer, entry: FileEntry): void {
     if (entry.attributes.size > SIZE_MAX)
       throw new Error(`it has ${entry.attributes.size} bytes, more than ${SIZE_MAX}`);
     const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
-    const fd = openSync(path, flags, 0o600);
+    const fd = this.#clearing(path, () => openSync(path, flags, 0o600));
     this.fileCounts.files += 1;
-    const file: OpenFile = { fd, path, entry, failed: false };
+    const file: OpenFile = { fd, entry, writtenTo: 0, failed: false };
     if (entry.contentFollows) this.#file = file;
     else this.#closeFile(file);
   }
@@ -129,6 +173,7 @@ export class TreeWriter {
       for (let done = 0; done < bytes.length; ) {
         done += writeSync(file.fd, bytes, done, bytes.length - done, Number(offset) + done);
       }
+      file.writtenTo = Number(offset) + bytes.length;
       this.#contentBytes += BigInt(bytes.length);
     } catch (error) {
       file.failed = true;
@@ -147,15 +192,15 @@ export class TreeWriter {
     this.#closeFile(file);
   }
 
-  /** A hole at the end needs the size set; then the attributes, by name, as a descriptor has no way for all of them. */
-  #closeFile(file: OpenFile): void {
-    const { shortfalls } = this.#context;
+  /** A hole at the end, or content that is missing, needs the size set. */
+  #closeFile({ fd, entry, writtenTo }: OpenFile): void {
+    const size = Number(entry.attributes.size);
     try {
-      shortfalls.attempt(file.entry.path, "content", () => ftruncateSync(file.fd, Number(file.entry.attributes.size)));
+      if (writtenTo !== size) this.#context.shortfalls.attempt(entry.path, "content", () => ftruncateSync(fd, size));
+      applyAttributes(this.#context, fd, entry, { inheritsAcls: this.#givesAcls });
     } finally {
-      closeSync(file.fd);
+      closeSync(fd);
     }
-    applyAttributes(this.#context, file.path, file.entry);
   }
 
   /** Keeps 1: what has the name goes, if it may be replaced. A directory only if it is empty. */

@@ -1,5 +1,6 @@
 import { readU64Be } from "../base/bytes.ts";
 import { type ContentId, LIVE, type Lsn } from "../domain/ids.ts";
+import { closeNumbers } from "./close-numbers.ts";
 import { applyCut } from "./content.ts";
 import { ExtentList } from "./extent-list.ts";
 import { chunkKey, chunkOfKey, cutKey, lsnAtEnd, TABLE } from "./keys.ts";
@@ -19,12 +20,7 @@ const ROWS_MAX = 2048;
 export function firstChunks(store: RowStore, contents: Iterable<ContentId>, at: Lsn): Map<ContentId, ExtentList> {
   const sorted = [...new Set(contents)].sort((left, right) => left - right);
   const chunks = new Map<ContentId, ExtentList>();
-  for (let from = 0; from < sorted.length; ) {
-    let to = from + 1;
-    while (to < sorted.length && (sorted[to] as number) - (sorted[to - 1] as number) <= GAP_MAX) to++;
-    addGroup(store, { contents: sorted.slice(from, to), at }, chunks);
-    from = to;
-  }
+  for (const group of closeNumbers(sorted, GAP_MAX)) addGroup(store, { contents: group, at }, chunks);
   return chunks;
 }
 

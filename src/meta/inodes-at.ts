@@ -1,5 +1,6 @@
 import { readU40Be } from "../base/bytes.ts";
 import { type InodeId, LIVE, type Lsn } from "../domain/ids.ts";
+import { closeNumbers } from "./close-numbers.ts";
 import type { EngineCore } from "./core.ts";
 import * as keys from "./keys.ts";
 import { decodeInode, type InodeRow } from "./rows.ts";
@@ -7,6 +8,9 @@ import { decodeInode, type InodeRow } from "./rows.ts";
 /** Rows read in one go: few where most of them are of no use, more where inodes of one directory lie close together, as those made one after the other do. */
 const ROWS_MIN = 4;
 const ROWS_MAX = 128;
+
+/** Inodes that nobody asked for between two that are read together. */
+const GAP_MAX = 8;
 
 /**
  * The inodes of `inos` as of `at`, without those that were not there: as `EngineCore.findInodeAt` for each, at a third of the cost where most of them have changed
@@ -32,10 +36,17 @@ function* inodesNow(core: EngineCore, inos: Iterable<InodeId>): Generator<[Inode
     if (cached === undefined) absent.push(ino);
     else yield [ino, cached];
   }
-  const values = core.store.getMany(absent.map((ino) => keys.inodeKey(ino)));
-  for (const [index, ino] of absent.entries()) {
-    const value = values[index];
-    yield [ino, value === undefined ? undefined : decodeInode(ino, value)];
+  absent.sort((left, right) => left - right);
+  for (const group of closeNumbers(absent, GAP_MAX)) {
+    const first = group[0] as InodeId;
+    const end = (group.at(-1) as InodeId) + 1;
+    const range = { gte: keys.inodeKey(first), lt: keys.inodeKey(end), limit: end - first };
+    const values = new Map<number, Buffer>();
+    for (const { key, value } of core.store.range(range)) values.set(readU40Be(key, 1), value);
+    for (const ino of group) {
+      const value = values.get(ino);
+      yield [ino, value === undefined ? undefined : decodeInode(ino, value)];
+    }
   }
 }
 

@@ -30,6 +30,8 @@ export class SegmentData {
   readonly #store: RowStore;
   readonly #archive: JournalArchive | undefined;
   readonly #pieces = new GenerationCache<string, readonly Piece[]>(RELOCATIONS_CACHED);
+  /** Any row says that something was moved: in what is read from a repository none ever does. */
+  #hasRelocations = true;
   readonly #gone = new Set<number>();
   /** Segments, of whatever time and place, of which data were erased by order: reading the others costs no look for that. */
   readonly #purgedSegments = new Set<number>();
@@ -49,6 +51,8 @@ export class SegmentData {
   load(journal: Journal): void {
     this.#journal = journal;
     this.#loadPurged();
+    const relocations = plainKey(TABLE.RELOCATION);
+    this.#hasRelocations = this.#store.range({ gte: relocations, lt: prefixEnd(relocations), limit: 1 }).length > 0;
     const lt = prefixEnd(plainKey(TABLE.SEGMENT_USE));
     for (let from = plainKey(TABLE.SEGMENT_USE); ; ) {
       const rows = this.#store.range({ gte: from, lt, limit: USE_ROWS });
@@ -142,6 +146,7 @@ export class SegmentData {
 
   /** Into the cache, in one go. */
   #loadRelocations(places: readonly DataPlace[]): void {
+    if (!this.#hasRelocations) return;
     const absent = places.filter(({ segment, dataStart }) => this.#pieces.get(`${segment}:${dataStart}`) === undefined);
     const values = this.#store.getMany(absent.map(({ segment, dataStart }) => relocationKey(segment, dataStart)));
     for (const [index, { segment, dataStart }] of absent.entries()) {
@@ -172,6 +177,7 @@ export class SegmentData {
 
   /** Where the parts of a record's data are that were moved, in order; empty when none was. */
   relocation(segment: number, dataStart: number): readonly Piece[] {
+    if (!this.#hasRelocations) return NOT_MOVED;
     const name = `${segment}:${dataStart}`;
     const known = this.#pieces.get(name);
     if (known !== undefined) return known;
@@ -183,6 +189,7 @@ export class SegmentData {
 
   /** Tells that a relocation's row was just committed. */
   relocated(segment: number, dataStart: number): void {
+    this.#hasRelocations = true;
     this.#pieces.delete(`${segment}:${dataStart}`);
   }
 
@@ -261,6 +268,7 @@ export class SegmentData {
 }
 
 const NOTHING_ERASED = new ByteRanges();
+const NOT_MOVED: readonly Piece[] = [];
 
 type Part = DataPlace & { readonly isWhole: boolean };
 

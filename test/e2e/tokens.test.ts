@@ -215,7 +215,7 @@ for line in sys.stdin:
     writeFileSync(path.join(service.folder, "garbage"), "garbage");
     await expect(
       service.mount("shop/files", "m3", "--token-file", path.join(service.folder, "garbage")),
-    ).rejects.toThrow(/not a token/);
+    ).rejects.toThrow(/is no token/);
     const audit = (await service.cli("audit", "--refused")).stdout;
     expect(audit).toMatch(/exchange.*another app/);
     expect(audit + service.log).not.toContain(readFileSync(file, "utf8").split(".")[1]);

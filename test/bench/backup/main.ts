@@ -117,6 +117,7 @@ async function measureTool(
   const changed = maker.changeOnePercent(tool.root("tree"), 1);
   process.stderr.write(`${tool.name}: ${changed} files changed\n`);
   await step("1 % changed", () => tool.backup("tree"));
+  await tool.settle();
   const to = join(scratch, "restored", tool.name);
   mkdirSync(join(to, "all"), { recursive: true });
   mkdirSync(join(to, "one"), { recursive: true });

@@ -1,5 +1,5 @@
 import type { ChildProcess } from "node:child_process";
-import { mkdirSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { unmount } from "../cleanup.ts";
 import { hasEnded, run, startDaemon, waitForEnd, waitUntil } from "../command.ts";
@@ -10,6 +10,7 @@ import type { BackupTool, Subject } from "./tool.ts";
 const PROGRAM_DEFAULT = resolve(import.meta.dirname, "../../../bin/tidemark");
 const READY_MS_MAX = 60_000;
 const STOP_MS_MAX = 60_000;
+const SETTLE_MS_MAX = 120_000;
 
 /** Tidemark: files on mounted shares, repositories with a key file, so without a passphrase to derive a key from. */
 export class Tidemark implements BackupTool {
@@ -53,7 +54,13 @@ export class Tidemark implements BackupTool {
   }
 
   /** Shipping is off until the files are complete. */
-  async settle(): Promise<void> {}
+  /** The checkpoint that follows a backup by some seconds is there: the service wasn't given them, being started again before each step. */
+  async settle(): Promise<void> {
+    const apps = join(this.#repository("tree"), "apps");
+    const checkpoints = (): number =>
+      readdirSync(apps).reduce((sum, app) => sum + countIn(join(apps, app, "checkpoints")), 0);
+    await waitUntil("the checkpoint of a backup", SETTLE_MS_MAX, () => checkpoints() > 0);
+  }
 
   async restart(): Promise<void> {
     await this.#stop();
@@ -149,4 +156,8 @@ export class Tidemark implements BackupTool {
     const service = (): number[] => (server === undefined ? [] : processTree(server));
     return measure(this.#program, ["--data", this.#data, ...args], { service });
   }
+}
+
+function countIn(folder: string): number {
+  return existsSync(folder) ? readdirSync(folder).length : 0;
 }

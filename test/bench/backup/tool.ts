@@ -12,7 +12,7 @@ export interface BackupTool {
   prepare(): Promise<void>;
   /** The folder whose files the bench writes and changes. */
   root(subject: Subject): string;
-  /** The files are there, or were changed: nothing of what comes is to be done yet. Not measured. */
+  /** What goes on in the background after a backup has been done. Not measured. */
   settle(): Promise<void>;
   /** Ends and starts again what it keeps running. */
   restart(): Promise<void>;

@@ -5,9 +5,9 @@ import { mapBounded } from "../repository/map-bounded.ts";
 import { OBJECT_HEADER_BYTES } from "../repository/object-cipher.ts";
 import { openFrames } from "../repository/object-codec.ts";
 import { damagedObject } from "../repository/object-errors.ts";
+import { RunBlockRows } from "../repository/runs/block-rows.ts";
 import type { RunBlock, RunPart, RunRef } from "../repository/runs/run-codec.ts";
 import { indexStart, type OpenPart, openBlock, openPart, tailStart } from "../repository/runs/run-part.ts";
-import { RunBlockRows } from "./run-block.ts";
 
 /** Parts fetched at a time: up to 32 MiB each are in memory. */
 const FETCHED_AT_A_TIME = 3;

@@ -1,7 +1,7 @@
 import { present } from "../base/assert.ts";
+import type { RunBlockRows } from "../repository/runs/block-rows.ts";
 import type { RunPart, RunRef } from "../repository/runs/run-codec.ts";
 import { lastAtMost } from "../repository/runs/run-part.ts";
-import type { RunBlockRows } from "./run-block.ts";
 import type { RunFiles } from "./run-files.ts";
 
 /** A row that is there. Both are views of a block that is kept: they must not be changed. */

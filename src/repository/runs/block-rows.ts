@@ -1,7 +1,7 @@
-import { ByteReader } from "../base/bytes.ts";
-import { DELETED_VALUE_LENGTH } from "../journal/record.ts";
+import { ByteReader } from "../../base/bytes.ts";
+import { DELETED_VALUE_LENGTH } from "../../journal/record.ts";
 
-/** Length of a key, and of a value. */
+// A row as `writeRow` (run-codec.ts) writes it: length of the key, key, length of the value, value.
 const KEY_HEAD_BYTES = 2;
 const VALUE_HEAD_BYTES = 4;
 

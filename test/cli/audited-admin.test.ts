@@ -59,6 +59,19 @@ describe("an act", () => {
     ]);
   });
 
+  test("of a restore is noted with what was put back, and where", async () => {
+    apps.set("shop", "ab".repeat(16) as AppId);
+    const source = { app: shop, share: { name: "uploads" }, path: Buffer.from("a") };
+    const target = { ...source, path: Buffer.from("b") };
+    const request = { kind: "restore", source, target, at: { kind: "now" }, mode: "mirror" } as const;
+    for await (const _ of api.restores.execute(request, options));
+    expect(acts[0]).toMatchObject({
+      what: "restores.execute",
+      on: "prod:shop/uploads/a, to prod:shop/uploads/b",
+      appId: "ab".repeat(16),
+    });
+  });
+
   test("of an app that is made by it is one of that app", async () => {
     const made = api.catalogue.createApp({ ...shop, labels: {} }, options);
     apps.set("shop", "cd".repeat(16) as AppId);

@@ -9,7 +9,7 @@ import { LOCAL_PEER, TokenFixture, type Wanted } from "./test-tokens.ts";
 
 let fixture: TokenFixture;
 /** What was carried out last. */
-let done: { call: string; request: unknown; label: string | undefined } | undefined;
+let done: { call: string; request: unknown; label: string | undefined; underToken: boolean | undefined } | undefined;
 let held: AdminApi;
 
 /** An API that writes down what it is asked, and answers nothing. */
@@ -21,7 +21,7 @@ function recorder(): AdminApi {
       {
         get: (_, method) => (request: unknown, options?: CallOptions) => {
           const call = `${name}.${String(method)}`;
-          done = { call, request, label: options?.actor?.label };
+          done = { call, request, label: options?.actor?.label, underToken: options?.underToken };
           if (call === "backups.backupStatus") return pagesOf({ repository: "main" });
           return answers.get(call) === "one" ? Promise.resolve([]) : pagesOf();
         },
@@ -129,5 +129,42 @@ describe.each(TOKEN_DOORS.map((door) => ({ door, title: door.call })))("$title",
       expect(await outcome(door, { ops }, request)).toBe("PERMISSION_DENIED");
       expect(await outcome(door, { ops: [...ops, ...PAST_NEED] }, request)).toBe("done");
     }
+  });
+});
+
+describe("an admin of an app", () => {
+  const ask = async (call: string, request: object): Promise<string> => {
+    const door = TOKEN_DOORS.find((each) => each.call === call) as TokenDoor;
+    return outcome(door, { ops: ["admin"], wholeApp: true }, request);
+  };
+
+  test("changes its labels, and not its name, which others may want", async () => {
+    expect(await ask("catalogue.updateApp", { app: APP, labels: { a: "b" } })).toBe("done");
+    expect(await ask("catalogue.updateApp", { app: APP, name: "prod" })).toBe("PERMISSION_DENIED");
+  });
+
+  test("backs it up where it is backed up already, and nowhere else", async () => {
+    expect(await ask("backups.enableBackup", { app: APP, repository: "main" })).toBe("done");
+    expect(await ask("backups.enableBackup", { app: APP, repository: "other" })).toBe("PERMISSION_DENIED");
+  });
+
+  test("takes back its own token and those made with it, and no others", async () => {
+    const other = fixture.tokens.list().at(-1)?.claims.jti;
+    const bearer = await fixture.token({ ops: ["admin"], wholeApp: true, lifetimeMs: 360_000_000 });
+    const revoke = (request: object): Promise<unknown> =>
+      held.tokens.revokeTokens(request as never, { peer: LOCAL_PEER, bearer } as never);
+    for (const request of [
+      { kind: "id", id: other },
+      { kind: "id", id: "" },
+      { kind: "id", id: "ab" },
+      { kind: "app", app: APP },
+      { kind: "all" },
+    ])
+      await expect(revoke(request)).rejects.toMatchObject({ code: "PERMISSION_DENIED" });
+  });
+
+  test("speaks for its app and not for the machine, whose clock is that of all apps", async () => {
+    expect(await ask("retention.setRetention", { app: APP, policy: {} })).toBe("done");
+    expect(done?.underToken).toBe(true);
   });
 });

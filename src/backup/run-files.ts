@@ -1,6 +1,8 @@
 import fs from "node:fs";
 import path from "node:path";
+import { SystemFileOps } from "../journal/file-ops.ts";
 import type { AppObjects } from "../repository/app-objects.ts";
+import { BlockCache } from "../repository/block-cache.ts";
 import { mapBounded } from "../repository/map-bounded.ts";
 import { OBJECT_HEADER_BYTES } from "../repository/object-cipher.ts";
 import { openFrames } from "../repository/object-codec.ts";
@@ -15,6 +17,8 @@ const FETCHED_AT_A_TIME = 3;
 /** Blocks kept in memory, by their bytes. */
 const BLOCK_BYTES_KEPT = 32 * 1024 * 1024;
 
+const FILES = new SystemFileOps();
+
 type LocalPart = OpenPart & { readonly fd: number };
 
 /**
@@ -25,9 +29,7 @@ export class RunFiles {
   readonly #folder: string;
   readonly #objects: AppObjects;
   readonly #open = new Map<string, LocalPart>();
-  /** In order of use, the latest last. */
-  readonly #blocks = new Map<string, RunBlockRows>();
-  #blockBytes = 0;
+  readonly #blocks = new BlockCache<RunBlockRows>(BLOCK_BYTES_KEPT);
 
   constructor(folder: string, objects: AppObjects) {
     this.#folder = folder;
@@ -52,15 +54,11 @@ export class RunFiles {
   rows(part: RunPart, block: RunBlock): RunBlockRows {
     const key = `${part.id} ${block.offset}`;
     const kept = this.#blocks.get(key);
-    if (kept !== undefined) {
-      this.#blocks.delete(key);
-      this.#blocks.set(key, kept);
-      return kept;
-    }
+    if (kept !== undefined) return kept;
     const open = this.#opened(part);
     const stored = readAt(open.fd, { from: block.offset, length: block.storedBytes, name: open.name });
     const rows = new RunBlockRows(openBlock(open, block, stored), block.rows);
-    this.#keep(key, rows);
+    this.#blocks.set(key, rows);
     return rows;
   }
 
@@ -69,18 +67,7 @@ export class RunFiles {
     for (const { fd } of this.#open.values()) fs.closeSync(fd);
     this.#open.clear();
     this.#blocks.clear();
-    this.#blockBytes = 0;
     if (remove) fs.rmSync(this.#folder, { recursive: true, force: true });
-  }
-
-  #keep(key: string, rows: RunBlockRows): void {
-    this.#blocks.set(key, rows);
-    this.#blockBytes += rows.bytes;
-    for (const [oldest, { bytes }] of this.#blocks) {
-      if (this.#blockBytes <= BLOCK_BYTES_KEPT) return;
-      this.#blocks.delete(oldest);
-      this.#blockBytes -= bytes;
-    }
   }
 
   #opened(part: RunPart): LocalPart {
@@ -138,10 +125,6 @@ export class RunFiles {
 function readAt(fd: number, range: { readonly from: number; readonly length: number; readonly name: string }): Buffer {
   const { from, length, name } = range;
   const buffer = Buffer.allocUnsafeSlow(length);
-  for (let done = 0; done < length; ) {
-    const count = fs.readSync(fd, buffer, done, length - done, from + done);
-    if (count === 0) throw damagedObject(name, "the copy of it in the cache ends too early");
-    done += count;
-  }
+  if (FILES.readNow(fd, buffer, from) < length) throw damagedObject(name, "the copy of it in the cache ends too early");
   return buffer;
 }

@@ -4,6 +4,7 @@ import { NAMESPACE_DEFAULT } from "../domain/share-path.ts";
 import type { CliEnvironment, Connection } from "./environment.ts";
 import { EXIT_CODES, type ExitName } from "./exit-codes.ts";
 import { findNamespace } from "./find-namespace.ts";
+import { addElsewhereOptions, connectElsewhere } from "./service-elsewhere.ts";
 import { type GlobalOptions, Session } from "./session.ts";
 
 /** What a command does: its arguments in order, its options. Answers how the process ends; nothing means well. */
@@ -18,12 +19,17 @@ export type CommandContext = {
   readonly connect?: (session: Session, options: object) => Promise<Connection>;
 };
 
-/** Gives `command` its body: opens a session, runs, closes it. Optional arguments that were left out are absent from `args`. */
+/**
+ * Gives `command` its body: opens a session, runs, closes it. Optional arguments that were left out are absent from `args`. `tokenOps`: it can be about a service elsewhere, too, with a token that allows these, unless commands
+ * talk to something else than a service here.
+ */
 export function body<O extends object>(
   command: Command,
   context: CommandContext,
   run: CommandBody<O & GlobalOptions>,
+  tokenOps?: string,
 ): Command {
+  if (tokenOps !== undefined && context.connect === undefined) addElsewhereOptions(command, tokenOps);
   return command.action(async () => {
     const options = command.optsWithGlobals<O & GlobalOptions>();
     const { environment } = context;
@@ -45,8 +51,7 @@ export function body<O extends object>(
 /** How a command reaches a service elsewhere, if it was told to. */
 function elsewhere({ service }: { readonly service?: string }): CommandContext["connect"] {
   if (service === undefined) return undefined;
-  return async (session, options) =>
-    (await import("./service-elsewhere.ts")).connectElsewhere(session, { ...options, service });
+  return (session, options) => connectElsewhere(session, { ...options, service });
 }
 
 type Run<O> = { readonly command: Command; readonly options: O; readonly run: CommandBody<O> };

@@ -3,7 +3,6 @@ import type { Command } from "commander";
 import { TidemarkError } from "../domain/errors.ts";
 import { type TlsOptions, tlsFiles } from "./commands/tls-options.ts";
 import type { Connection } from "./environment.ts";
-import type { CommandContext } from "./leaf.ts";
 import type { Session } from "./session.ts";
 import { readTokenFile } from "./token-file.ts";
 
@@ -17,10 +16,9 @@ export type ElsewhereOptions = TlsOptions & {
 /** After a service elsewhere was gone, so long it is waited for, each time. */
 const READY_MS = 60_000;
 
-/** Lets a command ask a service elsewhere too, by options as `mount` has them. `ops`: what the token must allow, for the help. Not where commands talk to something else already. */
-export function takesElsewhere(command: Command, { connect }: CommandContext, ops: string): Command {
-  if (connect !== undefined) return command;
-  return command
+/** Adds the options by which a command is about a service elsewhere, as `mount` has them. `ops`: what the token must allow, for the help. */
+export function addElsewhereOptions(command: Command, ops: string): void {
+  command
     .optionsGroup("On a service elsewhere:")
     .option("--service <host:port>", "the service")
     .option("--token-file <file>", `what allows it, from \`token create --ops ${ops}\``)

@@ -1,8 +1,8 @@
-/** Decoded blocks, the least recently used of which go first. */
-export class BlockCache {
+/** Decoded blocks, as they are or parsed, the least recently used of which go first. */
+export class BlockCache<B extends { readonly byteLength: number } = Buffer> {
   readonly #bytesMax: number;
   // In the order of use.
-  readonly #blocks = new Map<string, Buffer>();
+  readonly #blocks = new Map<string, B>();
   #bytes = 0;
 
   constructor(bytesMax: number) {
@@ -14,7 +14,7 @@ export class BlockCache {
     return this.#bytes;
   }
 
-  get(key: string): Buffer | undefined {
+  get(key: string): B | undefined {
     const block = this.#blocks.get(key);
     if (block === undefined) return undefined;
     this.#blocks.delete(key);
@@ -22,18 +22,23 @@ export class BlockCache {
     return block;
   }
 
-  set(key: string, block: Buffer): void {
+  set(key: string, block: B): void {
     this.#delete(key);
     this.#blocks.set(key, block);
-    this.#bytes += block.length;
+    this.#bytes += block.byteLength;
     for (const oldest of this.#blocks.keys()) {
       if (this.#bytes <= this.#bytesMax) return;
       this.#delete(oldest);
     }
   }
 
+  clear(): void {
+    this.#blocks.clear();
+    this.#bytes = 0;
+  }
+
   #delete(key: string): void {
-    this.#bytes -= this.#blocks.get(key)?.length ?? 0;
+    this.#bytes -= this.#blocks.get(key)?.byteLength ?? 0;
     this.#blocks.delete(key);
   }
 }

@@ -14,7 +14,6 @@ import { body, type CommandContext } from "../leaf.ts";
 import { formatBytes, formatCount } from "../output/human.ts";
 import type { Column, Style } from "../output/output.ts";
 import { ProgressBar } from "../output/progress-bar.ts";
-import { takesElsewhere } from "../service-elsewhere.ts";
 import type { Session } from "../session.ts";
 import { fullName } from "./app-commands.ts";
 import { needed, parseSpan } from "./arguments.ts";
@@ -28,47 +27,38 @@ const POLICIES: readonly BacklogPolicy[] = ["serve", "stop"];
 /** tidemark backup ... */
 export function addBackupCommands(program: Command, context: CommandContext): void {
   const backup = program.command("backup").description("ship apps to a repository, continuously");
-  takesElsewhere(
-    body<EnableOptions>(
-      backup
-        .command("enable <app>")
-        .description("ship an app from now on, also after a restart; again: change how")
-        .option("--repo <name>", "which repository the service ships to (default: the only one it knows)")
-        .option("--every <span>", "ship a change at most so long after it is durable, e.g. 500ms, 5s, 1m", "5s")
-        .option(
-          "--on-backlog <policy>",
-          "when the repository is away so long that local history is full: serve (and alarm), or stop (refuse writes)",
-          "serve",
-        ),
-      context,
-      enable,
-    ),
+  body<EnableOptions>(
+    backup
+      .command("enable <app>")
+      .description("ship an app from now on, also after a restart; again: change how")
+      .option("--repo <name>", "which repository the service ships to (default: the only one it knows)")
+      .option("--every <span>", "ship a change at most so long after it is durable, e.g. 500ms, 5s, 1m", "5s")
+      .option(
+        "--on-backlog <policy>",
+        "when the repository is away so long that local history is full: serve (and alarm), or stop (refuse writes)",
+        "serve",
+      ),
     context,
+    enable,
     "admin",
   );
-  takesElsewhere(
-    body(
-      backup.command("disable <app>").description("stop shipping an app; what is in the repository stays there"),
-      context,
-      async (session, [app]) => {
-        const request = { app: parseAppRef(needed(app)) };
-        const was = await (await session.api()).backups.disableBackup(request, session.callOptions);
-        await session.output.done(
-          was,
-          `App ${fullName(was.app)} is not backed up any more. ${protectedText(session, was)}`,
-        );
-      },
-    ),
+  body(
+    backup.command("disable <app>").description("stop shipping an app; what is in the repository stays there"),
     context,
+    async (session, [app]) => {
+      const request = { app: parseAppRef(needed(app)) };
+      const was = await (await session.api()).backups.disableBackup(request, session.callOptions);
+      await session.output.done(
+        was,
+        `App ${fullName(was.app)} is not backed up any more. ${protectedText(session, was)}`,
+      );
+    },
     "admin",
   );
-  takesElsewhere(
-    body(
-      backup.command("now <app>").description("ship what there is and wait until it is durable in the repository"),
-      context,
-      now,
-    ),
+  body(
+    backup.command("now <app>").description("ship what there is and wait until it is durable in the repository"),
     context,
+    now,
     "admin",
   );
   body<RepairOptions>(
@@ -80,18 +70,15 @@ export function addBackupCommands(program: Command, context: CommandContext): vo
     context,
     async (...call) => (await import("./backup-repair.ts")).repairBackup(...call),
   );
-  takesElsewhere(
-    body(
-      backup.command("status [app]").description("how far each app is protected, and what is not yet"),
-      context,
-      async (session, [app]) => {
-        const request = app === undefined ? {} : { app: parseAppRef(app) };
-        const pages = (await session.api()).backups.backupStatus(request, session.callOptions);
-        const empty = "Nothing is backed up. Begin: tidemark backup enable APP --repo NAME";
-        await session.output.list(backupColumns(session), pages, { empty });
-      },
-    ),
+  body(
+    backup.command("status [app]").description("how far each app is protected, and what is not yet"),
     context,
+    async (session, [app]) => {
+      const request = app === undefined ? {} : { app: parseAppRef(app) };
+      const pages = (await session.api()).backups.backupStatus(request, session.callOptions);
+      const empty = "Nothing is backed up. Begin: tidemark backup enable APP --repo NAME";
+      await session.output.list(backupColumns(session), pages, { empty });
+    },
     "admin",
   );
 }

@@ -8,7 +8,7 @@ import { parseSharePath, type SharePath } from "../../domain/share-path.ts";
 import { body, type CommandContext } from "../leaf.ts";
 import { formatActor, formatBytes } from "../output/human.ts";
 import type { Column } from "../output/output.ts";
-import { type ElsewhereOptions, takesElsewhere } from "../service-elsewhere.ts";
+import type { ElsewhereOptions } from "../service-elsewhere.ts";
 import type { Session } from "../session.ts";
 import { collect, needed } from "./arguments.ts";
 
@@ -24,26 +24,21 @@ type ChangesOptions = ElsewhereOptions & {
 /** tidemark changes: an app's journal for programs. */
 export function addChangesCommand(program: Command, context: CommandContext): void {
   body<ChangesOptions>(
-    takesElsewhere(
-      program
-        .command("changes <path>")
-        .description(
-          "the change feed of an app or a share, for backup tools: every durable record after a cursor, once",
-        )
-        .option(
-          "--from <moment>",
-          "only records after this moment: the cursor of the run before, as lsn:N (default: all)",
-        )
-        .option("--to <moment>", "only records up to this moment (default: what is durable now)")
-        .option("--share <share>", "only records of this share")
-        .option("--path <path>", "only records at or below this path inside the share, by the names of their time")
-        .option("--op <operation>", "only this operation, e.g. WRITE; may be repeated", collect)
-        .option("--follow", "do not end: go on with records as they become durable"),
-      context,
-      "history",
-    ),
+    program
+      .command("changes <path>")
+      .description("the change feed of an app or a share, for backup tools: every durable record after a cursor, once")
+      .option(
+        "--from <moment>",
+        "only records after this moment: the cursor of the run before, as lsn:N (default: all)",
+      )
+      .option("--to <moment>", "only records up to this moment (default: what is durable now)")
+      .option("--share <share>", "only records of this share")
+      .option("--path <path>", "only records at or below this path inside the share, by the names of their time")
+      .option("--op <operation>", "only this operation, e.g. WRITE; may be repeated", collect)
+      .option("--follow", "do not end: go on with records as they become durable"),
     context,
     changes,
+    "history",
   );
 }
 

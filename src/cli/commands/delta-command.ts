@@ -6,7 +6,7 @@ import { isDirectory } from "../../domain/inode.ts";
 import { body, type CommandContext } from "../leaf.ts";
 import { formatBytes } from "../output/human.ts";
 import type { Column, Style } from "../output/output.ts";
-import { type ElsewhereOptions, takesElsewhere } from "../service-elsewhere.ts";
+import type { ElsewhereOptions } from "../service-elsewhere.ts";
 import type { Session } from "../session.ts";
 import { needed, parsePlace } from "./arguments.ts";
 import { AMBIGUOUS_NOTE } from "./mount-commands.ts";
@@ -25,29 +25,26 @@ type DeltaOptions = ElsewhereOptions & {
 /** tidemark delta: what differs between two moments of a share, for incremental backups. */
 export function addDeltaCommand(program: Command, context: CommandContext): void {
   body<DeltaOptions>(
-    takesElsewhere(
-      program
-        .command("delta <path>")
-        .description("files and ranges that differ between two moments of a share, for incremental backups")
-        .requiredOption("--from <moment>", "the earlier moment: that of the backup before")
-        .option("--to <moment>", "the later moment", "now")
-        .option(
-          "--files-from0",
-          "paths that changed, came or went, for rsync --files-from=- --from0 --delete-missing-args",
-        )
-        .option("--paths", "only paths that are there at the later moment")
-        .option("--deleted", "only paths at which nothing is any more")
-        .option(
-          "--trees",
-          "with --paths: directories only where they are new, without what is below, for tools that take whole trees, as restic does",
-        )
-        .option("-0, --null", "with --paths or --deleted: paths end with a zero byte instead of a newline")
-        .option("--by-path", "with --json: entries for everything below renamed directories too"),
-      context,
-      "history",
-    ),
+    program
+      .command("delta <path>")
+      .description("files and ranges that differ between two moments of a share, for incremental backups")
+      .requiredOption("--from <moment>", "the earlier moment: that of the backup before")
+      .option("--to <moment>", "the later moment", "now")
+      .option(
+        "--files-from0",
+        "paths that changed, came or went, for rsync --files-from=- --from0 --delete-missing-args",
+      )
+      .option("--paths", "only paths that are there at the later moment")
+      .option("--deleted", "only paths at which nothing is any more")
+      .option(
+        "--trees",
+        "with --paths: directories only where they are new, without what is below, for tools that take whole trees, as restic does",
+      )
+      .option("-0, --null", "with --paths or --deleted: paths end with a zero byte instead of a newline")
+      .option("--by-path", "with --json: entries for everything below renamed directories too"),
     context,
     delta,
+    "history",
   );
 }
 

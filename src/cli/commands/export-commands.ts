@@ -2,7 +2,6 @@ import type { Command } from "commander";
 import { TidemarkError } from "../../domain/errors.ts";
 import type { ExitName } from "../exit-codes.ts";
 import { body, type CommandContext } from "../leaf.ts";
-import { takesElsewhere } from "../service-elsewhere.ts";
 import type { Session } from "../session.ts";
 import { needed, parsePlace } from "./arguments.ts";
 
@@ -17,19 +16,16 @@ type ImportOptions = { readonly input?: string; readonly force?: boolean };
 
 /** tidemark export, which a repository has too. */
 export function addExportCommand(program: Command, context: CommandContext): void {
-  takesElsewhere(
-    body<ExportOptions>(
-      program
-        .command("export <path>")
-        .description("write a share, a directory or a file as a tar archive, to standard output")
-        .option("--at <moment>", "as it was then")
-        .option("--format <format>", "tar: POSIX pax, as GNU tar and bsdtar read it", "tar")
-        .option("--output <file>", "to this file instead")
-        .option("--force", "with --output: replace the file if it is there"),
-      context,
-      exportTree,
-    ),
+  body<ExportOptions>(
+    program
+      .command("export <path>")
+      .description("write a share, a directory or a file as a tar archive, to standard output")
+      .option("--at <moment>", "as it was then")
+      .option("--format <format>", "tar: POSIX pax, as GNU tar and bsdtar read it", "tar")
+      .option("--output <file>", "to this file instead")
+      .option("--force", "with --output: replace the file if it is there"),
     context,
+    exportTree,
     "export,history",
   );
 }

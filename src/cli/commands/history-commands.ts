@@ -7,7 +7,6 @@ import { parseSharePath } from "../../domain/share-path.ts";
 import { body, type CommandContext } from "../leaf.ts";
 import { formatActor, formatBytes, formatMode } from "../output/human.ts";
 import type { Column, Style } from "../output/output.ts";
-import { takesElsewhere } from "../service-elsewhere.ts";
 import type { Session } from "../session.ts";
 import { needed, parseCount, parsePlace } from "./arguments.ts";
 
@@ -35,44 +34,35 @@ export function addHistoryCommands(
     .option("--newest-first", "instead of oldest first")
     .option("--limit <count>", "at most so many");
   if (follows) logCommand.option("--follow", "do not end: show changes as they happen");
-  takesElsewhere(body<LogOptions>(logCommand, context, log), context, "history");
-  takesElsewhere(
-    body<{ since?: string; until?: string; limit?: string }>(
-      program
-        .command("history <path>")
-        .description("the versions of one file, newest first, across renames and 'write temp + rename over'")
-        .option("--since <moment>", "only versions after this moment")
-        .option("--until <moment>", "only versions up to this moment")
-        .option("--limit <count>", "at most so many"),
-      context,
-      history,
-    ),
+  body<LogOptions>(logCommand, context, log, "history");
+  body<{ since?: string; until?: string; limit?: string }>(
+    program
+      .command("history <path>")
+      .description("the versions of one file, newest first, across renames and 'write temp + rename over'")
+      .option("--since <moment>", "only versions after this moment")
+      .option("--until <moment>", "only versions up to this moment")
+      .option("--limit <count>", "at most so many"),
     context,
+    history,
     "history",
   );
-  takesElsewhere(
-    body<{ from: string; to?: string }>(
-      program
-        .command("diff <path>")
-        .description("what differs between two moments")
-        .requiredOption("--from <moment>", "the earlier moment")
-        .option("--to <moment>", "the later moment", "now"),
-      context,
-      diff,
-    ),
+  body<{ from: string; to?: string }>(
+    program
+      .command("diff <path>")
+      .description("what differs between two moments")
+      .requiredOption("--from <moment>", "the earlier moment")
+      .option("--to <moment>", "the later moment", "now"),
     context,
+    diff,
     "history",
   );
-  takesElsewhere(
-    body<{ deleted?: boolean }>(
-      program
-        .command("find <path> <pattern>")
-        .description("names over the whole history of an app or a share, e.g. '*.env': what is there, and what was")
-        .option("--deleted", "only what is gone"),
-      context,
-      find,
-    ),
+  body<{ deleted?: boolean }>(
+    program
+      .command("find <path> <pattern>")
+      .description("names over the whole history of an app or a share, e.g. '*.env': what is there, and what was")
+      .option("--deleted", "only what is gone"),
     context,
+    find,
     "history",
   );
 }

@@ -7,34 +7,27 @@ import { parseSharePath } from "../../domain/share-path.ts";
 import { body, type CommandContext } from "../leaf.ts";
 import { formatBytes, formatMode } from "../output/human.ts";
 import type { Column } from "../output/output.ts";
-import { takesElsewhere } from "../service-elsewhere.ts";
 import type { Session } from "../session.ts";
 import { needed, parsePlace } from "./arguments.ts";
 
 /** tidemark ls and cat. */
 export function addReadingCommands(program: Command, context: CommandContext): void {
-  takesElsewhere(
-    body<{ at?: string }>(
-      program
-        .command("ls <path>")
-        .description("list a directory, a file, or the shares of an app")
-        .option("--at <moment>", "as it was then"),
-      context,
-      list,
-    ),
+  body<{ at?: string }>(
+    program
+      .command("ls <path>")
+      .description("list a directory, a file, or the shares of an app")
+      .option("--at <moment>", "as it was then"),
     context,
+    list,
     "list,history",
   );
-  takesElsewhere(
-    body<{ at?: string }>(
-      program
-        .command("cat <path>")
-        .description("write the content of a file; with --json as base64 pieces")
-        .option("--at <moment>", "as it was then"),
-      context,
-      cat,
-    ),
+  body<{ at?: string }>(
+    program
+      .command("cat <path>")
+      .description("write the content of a file; with --json as base64 pieces")
+      .option("--at <moment>", "as it was then"),
     context,
+    cat,
     "read,history",
   );
 }

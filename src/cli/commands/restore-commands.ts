@@ -8,7 +8,6 @@ import { body, type CommandContext } from "../leaf.ts";
 import { formatActor } from "../output/human.ts";
 import type { Column } from "../output/output.ts";
 import { restoreInside } from "../restore-inside.ts";
-import { takesElsewhere } from "../service-elsewhere.ts";
 import type { Session } from "../session.ts";
 import { needed, parseCount } from "./arguments.ts";
 import { describeMoment } from "./mount-commands.ts";
@@ -32,37 +31,31 @@ type UndoOptions = {
 
 /** tidemark restore and undo. */
 export function addRestoreCommands(program: Command, context: CommandContext): void {
-  takesElsewhere(
-    body<RestoreOptions>(
-      program
-        .command("restore <path>")
-        .description("put a file, a directory, a share or a whole app back as it was; shows the plan first")
-        .requiredOption("--at <moment>", "as it was then")
-        .option("--to <place>", "elsewhere: app/share/path, or a path of this machine starting with / or ./")
-        .option("--keep-newer", "keep what came since instead of deleting it")
-        .option("--dry-run", "only show the plan")
-        .option("--yes", "do not ask")
-        .option("--force", "with a --to on this machine: replace files that are there"),
-      context,
-      restore,
-    ),
+  body<RestoreOptions>(
+    program
+      .command("restore <path>")
+      .description("put a file, a directory, a share or a whole app back as it was; shows the plan first")
+      .requiredOption("--at <moment>", "as it was then")
+      .option("--to <place>", "elsewhere: app/share/path, or a path of this machine starting with / or ./")
+      .option("--keep-newer", "keep what came since instead of deleting it")
+      .option("--dry-run", "only show the plan")
+      .option("--yes", "do not ask")
+      .option("--force", "with a --to on this machine: replace files that are there"),
     context,
+    restore,
     "restore",
   );
-  takesElsewhere(
-    body<UndoOptions>(
-      program
-        .command("undo <app>")
-        .description("take the newest restore of an app back, or the one named")
-        .option("--restore <id>", "that restore instead of the newest")
-        .option("--list", "list restores")
-        .option("--limit <count>", "with --list: at most so many", "20")
-        .option("--dry-run", "only show the plan")
-        .option("--yes", "do not ask"),
-      context,
-      undo,
-    ),
+  body<UndoOptions>(
+    program
+      .command("undo <app>")
+      .description("take the newest restore of an app back, or the one named")
+      .option("--restore <id>", "that restore instead of the newest")
+      .option("--list", "list restores")
+      .option("--limit <count>", "with --list: at most so many", "20")
+      .option("--dry-run", "only show the plan")
+      .option("--yes", "do not ask"),
     context,
+    undo,
     "restore",
   );
 }

@@ -9,7 +9,6 @@ import type { ExitName } from "../exit-codes.ts";
 import { body, type CommandContext } from "../leaf.ts";
 import { formatCount } from "../output/human.ts";
 import type { Column } from "../output/output.ts";
-import { takesElsewhere } from "../service-elsewhere.ts";
 import type { Session } from "../session.ts";
 import { fullName } from "./app-commands.ts";
 import { needed, parseCount } from "./arguments.ts";
@@ -29,41 +28,32 @@ type SetOptions = PolicyOptions & { readonly dryRun?: boolean; readonly yes?: bo
 /** tidemark retention ... */
 export function addRetentionCommands(program: Command, context: CommandContext): void {
   const retention = program.command("retention").description("how long the past of an app is kept");
-  takesElsewhere(
-    body<SetOptions>(
-      addPolicyOptions(retention.command("set <app>"))
-        .description("keep every moment of the last time, and before that one for each turn of an hour, day, week, …")
-        .option("--dry-run", "only show what would go")
-        .option("--yes", "do not ask"),
-      context,
-      set,
-    ),
+  body<SetOptions>(
+    addPolicyOptions(retention.command("set <app>"))
+      .description("keep every moment of the last time, and before that one for each turn of an hour, day, week, …")
+      .option("--dry-run", "only show what would go")
+      .option("--yes", "do not ask"),
     context,
+    set,
     "admin",
   );
-  takesElsewhere(
-    body<{ readonly plan?: boolean }>(
-      retention
-        .command("show [app]")
-        .description("the policies, and how far back history reaches")
-        .option("--plan", "what the app's policy would drop now, and which moments it keeps"),
-      context,
-      show,
-    ),
+  body<{ readonly plan?: boolean }>(
+    retention
+      .command("show [app]")
+      .description("the policies, and how far back history reaches")
+      .option("--plan", "what the app's policy would drop now, and which moments it keeps"),
     context,
+    show,
     "admin",
   );
-  takesElsewhere(
-    body(
-      retention.command("clear <app>").description("keep everything from now on, as long as there is room"),
-      context,
-      async (session, [app]) => {
-        const request = { app: parseAppRef(needed(app)) };
-        const status = await (await session.api()).retention.clearRetention(request, session.callOptions);
-        await session.output.done(status, `App ${fullName(status.app)} keeps everything from now on.`);
-      },
-    ),
+  body(
+    retention.command("clear <app>").description("keep everything from now on, as long as there is room"),
     context,
+    async (session, [app]) => {
+      const request = { app: parseAppRef(needed(app)) };
+      const status = await (await session.api()).retention.clearRetention(request, session.callOptions);
+      await session.output.done(status, `App ${fullName(status.app)} keeps everything from now on.`);
+    },
     "admin",
   );
 }

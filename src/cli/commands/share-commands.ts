@@ -5,7 +5,6 @@ import { formatUtcTime } from "../../domain/moment.ts";
 import { parseAppRef } from "../../domain/share-path.ts";
 import { body, type CommandContext } from "../leaf.ts";
 import type { Column } from "../output/output.ts";
-import { takesElsewhere } from "../service-elsewhere.ts";
 import type { Session } from "../session.ts";
 import { deletedFilter, fullName, shortId } from "./app-commands.ts";
 import { needed, parseShare } from "./arguments.ts";
@@ -16,103 +15,85 @@ const VIEWS_HELP = "who may look into .tidemark at its root: off, root or users"
 /** tidemark share ... */
 export function addShareCommands(program: Command, context: CommandContext): void {
   const share = program.command("share").description("make, list, rename, delete and undelete shares");
-  takesElsewhere(
-    body<{ views: string }>(
-      share.command("create <app/share>").description("make a share").option("--views <who>", VIEWS_HELP, "root"),
-      context,
-      async (session, [name], options) => {
-        const { app, share: ref } = parseShare(needed(name));
-        if (ref.id !== undefined) {
-          throw new TidemarkError("INVALID_ARGUMENT", `a new share gets its own id: write it without "@${ref.id}"`);
-        }
-        const request = { app, name: ref.name, views: parseViews(options.views) };
-        const made = await (await session.api()).catalogue.createShare(request, session.callOptions);
-        await session.output.done(
-          made,
-          `Created share ${sharePath(made)}. Next: tidemark mount ${sharePath(made)} DIRECTORY`,
-        );
-      },
-    ),
+  body<{ views: string }>(
+    share.command("create <app/share>").description("make a share").option("--views <who>", VIEWS_HELP, "root"),
     context,
+    async (session, [name], options) => {
+      const { app, share: ref } = parseShare(needed(name));
+      if (ref.id !== undefined) {
+        throw new TidemarkError("INVALID_ARGUMENT", `a new share gets its own id: write it without "@${ref.id}"`);
+      }
+      const request = { app, name: ref.name, views: parseViews(options.views) };
+      const made = await (await session.api()).catalogue.createShare(request, session.callOptions);
+      await session.output.done(
+        made,
+        `Created share ${sharePath(made)}. Next: tidemark mount ${sharePath(made)} DIRECTORY`,
+      );
+    },
     "admin",
   );
-  takesElsewhere(
-    body<{ deleted?: boolean; all?: boolean }>(
-      share
-        .command("list [app]")
-        .description("list the shares of one app, or of all")
-        .option("--deleted", "the deleted ones instead")
-        .option("--all", "the deleted ones too"),
-      context,
-      listShares,
-    ),
+  body<{ deleted?: boolean; all?: boolean }>(
+    share
+      .command("list [app]")
+      .description("list the shares of one app, or of all")
+      .option("--deleted", "the deleted ones instead")
+      .option("--all", "the deleted ones too"),
     context,
+    listShares,
     "admin",
   );
   addShareChanges(share, context);
 }
 
 function addShareChanges(share: Command, context: CommandContext): void {
-  takesElsewhere(
-    body(
-      share.command("rename <app/share> <new-name>").description("rename a share"),
-      context,
-      async (session, [name, newName]) => {
-        const request = { ...parseShare(needed(name)), name: needed(newName) };
-        const renamed = await (await session.api()).catalogue.updateShare(request, session.callOptions);
-        await session.output.done(renamed, `Share ${name} is called ${sharePath(renamed)} now.`);
-      },
-    ),
+  body(
+    share.command("rename <app/share> <new-name>").description("rename a share"),
     context,
+    async (session, [name, newName]) => {
+      const request = { ...parseShare(needed(name)), name: needed(newName) };
+      const renamed = await (await session.api()).catalogue.updateShare(request, session.callOptions);
+      await session.output.done(renamed, `Share ${name} is called ${sharePath(renamed)} now.`);
+    },
     "admin",
   );
-  takesElsewhere(
-    body<{ views: string }>(
-      share
-        .command("set <app/share>")
-        .description("change options of a share")
-        .requiredOption("--views <who>", VIEWS_HELP),
-      context,
-      async (session, [name], options) => {
-        const request = { ...parseShare(needed(name)), views: parseViews(options.views) };
-        const changed = await (await session.api()).catalogue.updateShare(request, session.callOptions);
-        await session.output.done(changed, `Share ${sharePath(changed)} has views = ${changed.views}.`);
-      },
-    ),
+  body<{ views: string }>(
+    share
+      .command("set <app/share>")
+      .description("change options of a share")
+      .requiredOption("--views <who>", VIEWS_HELP),
     context,
+    async (session, [name], options) => {
+      const request = { ...parseShare(needed(name)), views: parseViews(options.views) };
+      const changed = await (await session.api()).catalogue.updateShare(request, session.callOptions);
+      await session.output.done(changed, `Share ${sharePath(changed)} has views = ${changed.views}.`);
+    },
     "admin",
   );
-  takesElsewhere(
-    body(
-      share
-        .command("delete <app/share>")
-        .description("delete a share; it stays readable and restorable, and can be undeleted"),
-      context,
-      async (session, [name]) => {
-        const request = parseShare(needed(name));
-        const deleted = await (await session.api()).catalogue.deleteShare(request, session.callOptions);
-        const back = `tidemark share undelete ${sharePath(deleted)}@${shortId(deleted.id)}`;
-        await session.output.done(deleted, `Deleted share ${sharePath(deleted)}. To take it back: ${back}`);
-      },
-    ),
+  body(
+    share
+      .command("delete <app/share>")
+      .description("delete a share; it stays readable and restorable, and can be undeleted"),
     context,
+    async (session, [name]) => {
+      const request = parseShare(needed(name));
+      const deleted = await (await session.api()).catalogue.deleteShare(request, session.callOptions);
+      const back = `tidemark share undelete ${sharePath(deleted)}@${shortId(deleted.id)}`;
+      await session.output.done(deleted, `Deleted share ${sharePath(deleted)}. To take it back: ${back}`);
+    },
     "admin",
   );
-  takesElsewhere(
-    body<{ name?: string }>(
-      share
-        .command("undelete <app/share>")
-        .description("take a deletion back; app/share@id when several deleted shares had the name")
-        .option("--name <name>", "under another name"),
-      context,
-      async (session, [name], options) => {
-        const ref = parseShare(needed(name));
-        const request = options.name === undefined ? ref : { ...ref, name: options.name };
-        const undeleted = await (await session.api()).catalogue.undeleteShare(request, session.callOptions);
-        await session.output.done(undeleted, `Share ${sharePath(undeleted)} is back.`);
-      },
-    ),
+  body<{ name?: string }>(
+    share
+      .command("undelete <app/share>")
+      .description("take a deletion back; app/share@id when several deleted shares had the name")
+      .option("--name <name>", "under another name"),
     context,
+    async (session, [name], options) => {
+      const ref = parseShare(needed(name));
+      const request = options.name === undefined ? ref : { ...ref, name: options.name };
+      const undeleted = await (await session.api()).catalogue.undeleteShare(request, session.callOptions);
+      await session.output.done(undeleted, `Share ${sharePath(undeleted)} is back.`);
+    },
     "admin",
   );
 }

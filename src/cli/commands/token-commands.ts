@@ -20,7 +20,6 @@ import {
 import { body, type CommandContext } from "../leaf.ts";
 import { formatDuration, plural } from "../output/human.ts";
 import type { Column, Style } from "../output/output.ts";
-import { takesElsewhere } from "../service-elsewhere.ts";
 import type { Session } from "../session.ts";
 import { readTokenFile } from "../token-file.ts";
 import { fullName } from "./app-commands.ts";
@@ -43,47 +42,41 @@ type CreateOptions = {
 export function addTokenCommands(program: Command, context: CommandContext): void {
   const token = program.command("token").description("what may be done with a share, by whom, and until when");
   const ops = TOKEN_OP_NAMES.map((op) => `  ${op.padEnd(9)} ${TOKEN_OPS[op]}`).join("\n");
-  takesElsewhere(
-    body<CreateOptions>(
-      token
-        .command("create <app/share>")
-        .description("make a token and print it, and nothing else, on standard output")
-        .requiredOption("--ops <list>", "what it allows, separated by commas (below)")
-        .option("--path <directory>", "only there and below; it stays that directory, wherever it is moved")
-        .option("--expires <span>", "how long it is good, e.g. 15m, 12h, 30d (default: 1h)")
-        .option("--node <name>", "only for this node")
-        .option("--bind-cert <file>", "only with this certificate (PEM, or its SHA-256 in base64url)")
-        .option("--map-to <uid:gid>", "whoever acts there is this user")
-        .option(
-          "--map-users <there:here,...>",
-          "these users are those, all others nobody; owners are shown the other way round",
-        )
-        .option("--map-groups <there:here,...>", "the same for groups")
-        .option("--root-squash", "root there is nobody (65534)")
-        .addHelpText("after", `\nWhat a token may allow:\n${ops}`),
-      context,
-      create,
-    ),
+  body<CreateOptions>(
+    token
+      .command("create <app/share>")
+      .description("make a token and print it, and nothing else, on standard output")
+      .requiredOption("--ops <list>", "what it allows, separated by commas (below)")
+      .option("--path <directory>", "only there and below; it stays that directory, wherever it is moved")
+      .option("--expires <span>", "how long it is good, e.g. 15m, 12h, 30d (default: 1h)")
+      .option("--node <name>", "only for this node")
+      .option("--bind-cert <file>", "only with this certificate (PEM, or its SHA-256 in base64url)")
+      .option("--map-to <uid:gid>", "whoever acts there is this user")
+      .option(
+        "--map-users <there:here,...>",
+        "these users are those, all others nobody; owners are shown the other way round",
+      )
+      .option("--map-groups <there:here,...>", "the same for groups")
+      .option("--root-squash", "root there is nobody (65534)")
+      .addHelpText("after", `\nWhat a token may allow:\n${ops}`),
     context,
+    create,
     "admin",
   );
-  takesElsewhere(
-    body<{ readonly all?: boolean }>(
-      token
-        .command("list [app]")
-        .description("the tokens that are good")
-        .option("--all", "also those that expired or were revoked in the last week"),
-      context,
-      async (session, [app], options) => {
-        const request = { all: options.all === true, ...(app === undefined ? {} : { app: parseAppRef(app) }) };
-        const pages = (await session.api()).tokens.listTokens(request, session.callOptions);
-        await session.output.list(columns(session), pages, {
-          empty: "There are no tokens. Make one: tidemark token create APP/SHARE --ops read,list",
-          json: forJson,
-        });
-      },
-    ),
+  body<{ readonly all?: boolean }>(
+    token
+      .command("list [app]")
+      .description("the tokens that are good")
+      .option("--all", "also those that expired or were revoked in the last week"),
     context,
+    async (session, [app], options) => {
+      const request = { all: options.all === true, ...(app === undefined ? {} : { app: parseAppRef(app) }) };
+      const pages = (await session.api()).tokens.listTokens(request, session.callOptions);
+      await session.output.list(columns(session), pages, {
+        empty: "There are no tokens. Make one: tidemark token create APP/SHARE --ops read,list",
+        json: forJson,
+      });
+    },
     "admin",
   );
   body(
@@ -104,20 +97,17 @@ export function addTokenCommands(program: Command, context: CommandContext): voi
 
 /** token revoke and rotate-keys. */
 function addTakingBack(token: Command, context: CommandContext): void {
-  takesElsewhere(
-    body<{ readonly app?: string; readonly all?: boolean }>(
-      token
-        .command("revoke [id]")
-        .description("take tokens back, with effect on what they opened")
-        .option("--app <app>", "all of an app")
-        .option("--all", "all there are"),
-      context,
-      async (session, [id], options) => {
-        const result = await (await session.api()).tokens.revokeTokens(selection(id, options), session.callOptions);
-        await session.output.done(result, `${takenBack(result)}.`);
-      },
-    ),
+  body<{ readonly app?: string; readonly all?: boolean }>(
+    token
+      .command("revoke [id]")
+      .description("take tokens back, with effect on what they opened")
+      .option("--app <app>", "all of an app")
+      .option("--all", "all there are"),
     context,
+    async (session, [id], options) => {
+      const result = await (await session.api()).tokens.revokeTokens(selection(id, options), session.callOptions);
+      await session.output.done(result, `${takenBack(result)}.`);
+    },
     "admin",
   );
   body<{ readonly revokeOld?: boolean }>(

@@ -216,7 +216,7 @@ function isEmpty(page: unknown): boolean {
 }
 
 /** What the token does not allow. */
-export function refused(why: string): TidemarkError {
+function refused(why: string): TidemarkError {
   return new TidemarkError("PERMISSION_DENIED", `the token does not allow this: ${why}`, { data: { reason: why } });
 }
 

@@ -29,7 +29,7 @@ export class RunBlockRows {
     return this.#starts.length;
   }
 
-  get bytes(): number {
+  get byteLength(): number {
     return this.#plain.length + this.#starts.byteLength;
   }
 

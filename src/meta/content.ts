@@ -2,7 +2,7 @@ import { type ContentId, LIVE, type Lsn } from "../domain/ids.ts";
 import { ExtentList, type Run } from "./extent-list.ts";
 import { GenerationCache } from "./generation-cache.ts";
 import { chunkKey, chunkOfKey, cutKey, lsnAtEnd, prefixEnd, TABLE } from "./keys.ts";
-import type { RowStore } from "./row-store.ts";
+import type { Row, RowStore } from "./row-store.ts";
 import { type Cut, decodeCut, decodeExtents, type Extent } from "./rows.ts";
 
 /** Bytes of a chunk: the unit in which slices are listed and checkpoints written. */
@@ -197,26 +197,21 @@ export class ContentMap {
     const since = checkpoint === undefined ? 0 : lsnAtEnd(checkpoint.key);
     const list = new ExtentList(checkpoint === undefined ? [] : decodeExtents(checkpoint.value));
     const cuts = this.#cuts(content, since, limit);
-    let nextCut = 0;
-    let slices = cuts.length;
+    const sliceCount = replay(list, { slices: this.#slices({ content, chunk, since, limit }), cuts, chunk });
+    return { list, slices: cuts.length + sliceCount };
+  }
+
+  *#slices(of: { content: ContentId; chunk: number; since: number; limit: number }): Generator<Row> {
+    const { content, chunk, since, limit } = of;
     let from = chunkKey(TABLE.SLICE, content, chunk, since + 1);
     const to = chunkKey(TABLE.SLICE, content, chunk, limit);
     for (;;) {
       const rows = this.#store.range({ gte: from, lt: to, limit: LOAD_ROWS });
-      for (const row of rows) {
-        const lsn = lsnAtEnd(row.key);
-        // A cut of the same record comes first.
-        while (nextCut < cuts.length && (cuts[nextCut] as Cut).lsn <= lsn)
-          applyCut(list, cuts[nextCut++] as Cut, chunk);
-        for (const extent of decodeExtents(row.value)) list.insert(extent);
-        slices++;
-      }
+      yield* rows;
       const last = rows.at(-1);
-      if (last === undefined || rows.length < LOAD_ROWS) break;
+      if (last === undefined || rows.length < LOAD_ROWS) return;
       from = chunkKey(TABLE.SLICE, content, chunk, lsnAtEnd(last.key) + 1);
     }
-    while (nextCut < cuts.length) applyCut(list, cuts[nextCut++] as Cut, chunk);
-    return { list, slices };
   }
 
   #cuts(content: ContentId, since: number, limit: number): Cut[] {
@@ -235,8 +230,28 @@ export class ContentMap {
 
 const EMPTY = new ExtentList();
 
+/** Puts the slices and cuts of a chunk since its checkpoint, each in the order of their records, over `list`, which is that. Answers how many slices there were. */
+export function replay(
+  list: ExtentList,
+  since: { readonly slices: Iterable<Row>; readonly cuts: readonly Cut[]; readonly chunk: number },
+): number {
+  const { cuts, chunk } = since;
+  let nextCut = 0;
+  let sliceCount = 0;
+  for (const { key, value } of since.slices) {
+    const lsn = lsnAtEnd(key);
+    // A cut of the same record comes first.
+    for (let cut = cuts[nextCut]; cut !== undefined && cut.lsn <= lsn; cut = cuts[++nextCut])
+      applyCut(list, cut, chunk);
+    for (const extent of decodeExtents(value)) list.insert(extent);
+    sliceCount++;
+  }
+  for (const cut of cuts.slice(nextCut)) applyCut(list, cut, chunk);
+  return sliceCount;
+}
+
 /** Takes what `cut` makes a hole out of the chunk numbered `chunk`. */
-export function applyCut(list: ExtentList, cut: Cut, chunk: number): void {
+function applyCut(list: ExtentList, cut: Cut, chunk: number): void {
   const start = chunkOffset(chunk);
   const from = cut.from > start ? cut.from - start : 0n;
   const to = cut.to - start;

@@ -1,7 +1,7 @@
 import { readU64Be } from "../base/bytes.ts";
 import { type ContentId, LIVE, type Lsn } from "../domain/ids.ts";
 import { closeNumbers } from "./close-numbers.ts";
-import { applyCut } from "./content.ts";
+import { replay } from "./content.ts";
 import { ExtentList } from "./extent-list.ts";
 import { chunkKey, chunkOfKey, cutKey, lsnAtEnd, TABLE } from "./keys.ts";
 import type { Row, RowStore } from "./row-store.ts";
@@ -66,24 +66,14 @@ type ChunkRows = {
   readonly cuts: readonly Row[];
 };
 
-/** What the last checkpoint has, and over it cuts and slices since then, in the order of their records. */
+/** What the last checkpoint has, and over it what came since. */
 function listOf({ slices, checkpoints, cuts }: ChunkRows): ExtentList {
   const checkpoint = checkpoints.at(-1);
   const since = checkpoint === undefined ? 0 : lsnAtEnd(checkpoint.key);
   const list = new ExtentList(checkpoint === undefined ? [] : decodeExtents(checkpoint.value));
-  let nextCut = 0;
-  const cutUpTo = (lsn: number): void => {
-    for (let row = cuts[nextCut]; row !== undefined && lsnAtEnd(row.key) <= lsn; row = cuts[++nextCut])
-      if (lsnAtEnd(row.key) > since) applyCut(list, decodeCut(lsnAtEnd(row.key), row.value), 0);
-  };
-  for (const row of slices) {
-    const lsn = lsnAtEnd(row.key);
-    if (lsn <= since) continue;
-    // A cut of the same record comes first.
-    cutUpTo(lsn);
-    for (const extent of decodeExtents(row.value)) list.insert(extent);
-  }
-  cutUpTo(Number.MAX_SAFE_INTEGER);
+  const isLater = ({ key }: Row): boolean => lsnAtEnd(key) > since;
+  const laterCuts = cuts.filter(isLater).map(({ key, value }) => decodeCut(lsnAtEnd(key), value));
+  replay(list, { slices: slices.filter(isLater), cuts: laterCuts, chunk: 0 });
   return list;
 }
 
